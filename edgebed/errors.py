@@ -59,9 +59,7 @@ class BadInput(EdgebedError, ValueError):
     def __init__(self, problems: str | Problem | Iterable[Problem]) -> None:
         if isinstance(problems, str):
             problems = Problem(problems)
-        self.problems: tuple[Problem, ...] = (
-            (problems,) if isinstance(problems, Problem) else tuple(problems)
-        )
+        self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
@@ -114,9 +112,7 @@ class RemoteError(EdgebedError, OSError):
         output: what it printed, standard error last.
     """
 
-    def __init__(
-        self, host: str, command: str, detail: str, *, status: int | None = None, output: str = ""
-    ) -> None:
+    def __init__(self, host: str, command: str, detail: str, *, status: int | None = None, output: str = "") -> None:
         self.host = host
         self.command = command
         self.exit_status_remote = status

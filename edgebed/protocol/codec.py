@@ -1,0 +1,49 @@
+"""Messages to frames and back. Decoding validates: what comes out satisfies every bound in `messages`."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar, cast
+
+import msgspec
+
+from edgebed.errors import ProtocolError
+from edgebed.protocol.messages import (
+    MAX_HEADER_BYTES,
+    AnyMessage,
+    ControlMessage,
+    ErrorCode,
+    TaskMessage,
+)
+
+M = TypeVar("M")
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: AnyMessage) -> bytes:
+    """The header frame of a message."""
+    return _encoder.encode(message)
+
+
+class HeaderDecoder(Generic[M]):
+    """Decodes the headers of one service; safe to share between threads."""
+
+    def __init__(self, union: object) -> None:
+        self._decoder = msgspec.msgpack.Decoder(union)
+
+    def decode(self, header: bytes | memoryview) -> M:
+        """The message in a header frame.
+
+        Raises:
+            ProtocolError: not MessagePack, an unknown tag, or a value out of bounds.
+        """
+        if len(header) > MAX_HEADER_BYTES:
+            raise ProtocolError(ErrorCode.TOO_LARGE, f"a header of {len(header)} bytes; at most {MAX_HEADER_BYTES}")
+        try:
+            return cast(M, self._decoder.decode(header))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as error:
+            raise ProtocolError(ErrorCode.BAD_MESSAGE, str(error)[:200]) from None
+
+
+task_headers: HeaderDecoder[TaskMessage] = HeaderDecoder(TaskMessage)
+control_headers: HeaderDecoder[ControlMessage] = HeaderDecoder(ControlMessage)
