@@ -1,0 +1,1 @@
+"""What a host used: CPU seconds, health over time, and joules with their source and error."""

@@ -1,0 +1,1 @@
+"""One file a driver; `edgebed.metering.registry` walks this folder."""
