@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edgebed.clock import Clock
 from edgebed.errors import BadInput
 from edgebed.metering.board import Board
+from edgebed.metering.kernel_files import CpuTimes
 
 SYSFS_ROOT = Path("/sys")
 PROC_ROOT = Path("/proc")
@@ -70,6 +71,19 @@ class Meter(Protocol):
             WorkFailed: the sensor cannot be read. The meter stays usable: once the sensor is back, the time that
                 nobody saw is filled in and counted as error.
         """
+        ...
+
+
+@runtime_checkable
+class UsesCpuTimes(Meter, Protocol):
+    """A meter that is computed from CPU time, and takes it from who has just read it.
+
+    Reading it is the dearest part of a host sample; this way it is read once, and a sample's utilisation and power are
+    of the same moment.
+    """
+
+    def read_at(self, times: CpuTimes) -> Reading:
+        """As `Meter.read`, with the host's CPU times of just now."""
         ...
 
 

@@ -92,10 +92,8 @@ def share_window_energy(
         # Nobody was seen working, so whoever drew it, any one task may have: that is what its error says.
         error_j = marginal.energy_j + marginal.error_j
         return [TaskEnergy(0.0, error_j, marginal.source) for _ in busy_s]
-    return [
-        TaskEnergy(marginal.energy_j * each / whole_s, marginal.error_j * each / whole_s, marginal.source)
-        for each in busy_s
-    ]
+    shares = [each / whole_s for each in busy_s]
+    return [TaskEnergy(marginal.energy_j * each, marginal.error_j * each, marginal.source) for each in shares]
 
 
 def idle_energy(board: Board, duration_s: float) -> Energy:

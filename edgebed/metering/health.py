@@ -2,7 +2,7 @@
 
 A field that cannot be known is None, never a guess and never an error. Sampling must not disturb what it watches: ten
 times a second it may cost 1 % of a core at most (``benchmarks/metering_cost.py``), so what changes slowly (frequency,
-temperature, throttle word) is read once a second and repeated in between.
+temperature, throttle word, memory) is read once a second and repeated in between.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 
 from edgebed.clock import Clock
 from edgebed.errors import EdgebedError
-from edgebed.metering.base import PROC_ROOT, SYSFS_ROOT, Meter, Reading
+from edgebed.metering.base import PROC_ROOT, SYSFS_ROOT, Meter, Reading, UsesCpuTimes
 from edgebed.metering.kernel_files import read_bytes, read_cpu_times, read_integer
 
 SLOW_PERIOD_S = 1.0
-"""How often frequency, temperature and throttle word are read."""
+"""How often frequency, temperature, throttle word and memory are read."""
 
 _THROTTLE_BITS = ("under_voltage", "frequency_capped", "throttled", "soft_temperature_limit")
 _OCCURRED_SHIFT = 16
@@ -107,9 +107,10 @@ class HostSampler:
         self._proc_root = str(proc_root)
         self._interfaces = None if interfaces is None else frozenset(each.encode() for each in interfaces)
         self._meter = meter
+        self._times_meter = meter if isinstance(meter, UsesCpuTimes) else None
         self._host = platform.node() if host is None else host
         self._slow = _SlowSensors(sysfs_root, proc_root)
-        self._slow_values: tuple[float | None, float | None, int | None] = (None, None, None)
+        self._slow_values: _SlowValues = (None, None, None, None)
         self._slow_due_s = clock.now_s()
         self._times = read_cpu_times(proc_root)
         self.last_reading: Reading | None = None
@@ -121,17 +122,18 @@ class HostSampler:
         if now_s >= self._slow_due_s:
             self._slow_values = self._slow.read()
             self._slow_due_s = now_s + SLOW_PERIOD_S
-        frequency_hz, temperature_c, throttle_word = self._slow_values
-        rx_bytes, tx_bytes = self._network_bytes()
+        frequency_hz, temperature_c, throttle_word, memory_bytes = self._slow_values
+        cpu = self._cpu()
         reading = self._read_meter()
+        rx_bytes, tx_bytes = self._network_bytes()
         return HostSample(
             self._host,
             now_s,
-            self._cpu(),
+            cpu,
             frequency_hz,
             temperature_c,
             throttle_word,
-            self._memory_bytes(),
+            memory_bytes,
             rx_bytes,
             tx_bytes,
             None if reading is None else reading.power_w,
@@ -147,13 +149,6 @@ class HostSampler:
             return None
         return min(1.0, max(0.0, (self._times.busy_s - before.busy_s) / total_s))
 
-    def _memory_bytes(self) -> int | None:
-        data = read_bytes(f"{self._proc_root}/meminfo")
-        if data is None:
-            return None
-        total, available = _meminfo_bytes(data, b"MemTotal:"), _meminfo_bytes(data, b"MemAvailable:")
-        return None if total is None or available is None else total - available
-
     def _network_bytes(self) -> tuple[int | None, int | None]:
         data = read_bytes(f"{self._proc_root}/net/dev")
         return (None, None) if data is None else _sum_interfaces(data, self._interfaces)
@@ -163,7 +158,10 @@ class HostSampler:
         if self._meter is None:
             return None
         try:
-            self.last_reading = self._meter.read()
+            if self._times is not None and self._times_meter is not None:
+                self.last_reading = self._times_meter.read_at(self._times)
+            else:
+                self.last_reading = self._meter.read()
         except EdgebedError as error:
             self.meter_problem = str(error)
             return None
@@ -196,19 +194,30 @@ def _sum_interfaces(data: bytes, wanted: frozenset[bytes] | None) -> tuple[int |
     return (rx_bytes, tx_bytes) if seen else (None, None)
 
 
+_SlowValues = tuple[float | None, float | None, int | None, int | None]
+
+
 class _SlowSensors:
-    """Frequency, temperature and throttle word; finds its files once, when it is made."""
+    """What changes slowly; finds its files once, when it is made."""
 
     def __init__(self, sysfs_root: Path, proc_root: Path) -> None:
+        self._meminfo = str(proc_root / "meminfo")
         self._cpuinfo = str(proc_root / "cpuinfo")
         self._frequencies = _frequency_files(sysfs_root)
         self._temperatures = _temperature_files(sysfs_root)
         self._throttle = _throttle_file(sysfs_root)
 
-    def read(self) -> tuple[float | None, float | None, int | None]:
-        """Frequency in Hz, temperature in degrees Celsius, throttle word."""
+    def read(self) -> _SlowValues:
+        """Frequency in Hz, temperature in degrees Celsius, throttle word, memory used in bytes."""
         word = None if self._throttle is None else read_integer(self._throttle, base=16)
-        return self._frequency_hz(), self._temperature_c(), word
+        return self._frequency_hz(), self._temperature_c(), word, self._memory_bytes()
+
+    def _memory_bytes(self) -> int | None:
+        data = read_bytes(self._meminfo)
+        if data is None:
+            return None
+        total, available = _meminfo_bytes(data, b"MemTotal:"), _meminfo_bytes(data, b"MemAvailable:")
+        return None if total is None or available is None else total - available
 
     def _frequency_hz(self) -> float | None:
         known_khz = [khz for path in self._frequencies if (khz := read_integer(path)) is not None]

@@ -45,11 +45,15 @@ class CpuModelMeter:
             WorkFailed: the host's CPU times cannot be read now.
         """
         times = read_cpu_times(self._setup.proc_root)
-        now_s = self._setup.clock.now_s()
         if times is None:
             raise WorkFailed(
                 f"meter {self.source}: {self._setup.proc_root}/stat cannot be read any more; is procfs still mounted?"
             )
+        return self.read_at(times)
+
+    def read_at(self, times: CpuTimes) -> Reading:
+        """Bring the energy up to now, with the CPU times that somebody has just read."""
+        now_s = self._setup.clock.now_s()
         energy_j = self._energy_j(now_s - self._opened_s, times)
         last_s, last_j = self._last
         power_w = (energy_j - last_j) / (now_s - last_s) if now_s > last_s else None
