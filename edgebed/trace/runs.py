@@ -1,0 +1,184 @@
+"""Run folders: what is in them, checked when they are opened, and readable with SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import yaml
+
+from edgebed.errors import BadInput, MissingExtra, Problem
+from edgebed.trace.manifest import Manifest, read_manifest
+from edgebed.trace.schema import EpochRecord, EventRecord, SampleRecord, TaskRecord
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from duckdb import DuckDBPyConnection
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "tasks": TaskRecord,
+    "epochs": EpochRecord,
+    "samples": SampleRecord,
+    "events": EventRecord,
+}
+"""The tables of a run, ``<name>.parquet`` each, and the type of their rows."""
+
+PLAN_FILE = "plan.yaml"
+LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query gave: the columns' names, and the rows."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows, each by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+class Run:
+    """An existing run folder, opened for reading.
+
+    Raises:
+        BadInput: the folder is not that of a run.
+        SchemaMismatch: the run was written by a newer edgebed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / PLAN_FILE).is_file():
+            raise BadInput(f"{path} is not a run: it has no {PLAN_FILE}; `edgebed runs list` shows the runs there are")
+        self.manifest = read_manifest(path)
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """``plan.yaml`` as plain data.
+
+        Raises:
+            BadInput: it is not YAML, or not a mapping.
+        """
+        path = self.path / PLAN_FILE
+        # libyaml where it is built in: a plan may list many tasks.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            plan = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506  (a safe loader, either of the two)
+        except yaml.YAMLError as error:
+            raise BadInput(Problem(f"not YAML: {error}", file=str(path))) from None
+        if not isinstance(plan, dict):
+            raise BadInput(Problem("a plan is a mapping", file=str(path)))
+        return plan
+
+    @property
+    def is_sealed(self) -> bool:
+        """Its four tables are there."""
+        return all((self.path / f"{table}.parquet").is_file() for table in TABLES)
+
+    def connect(self) -> DuckDBPyConnection:
+        """A DuckDB connection with the views ``tasks``, ``epochs``, ``samples`` and ``events``; the caller closes it.
+
+        Raises:
+            BadInput: the run has not been sealed.
+            MissingExtra: DuckDB is not installed.
+        """
+        duckdb = import_duckdb("reading a run's tables")
+        if not self.is_sealed:
+            raise BadInput(
+                f"{self.path} has no tables yet (state: {self.manifest.state}); `edgebed resume {self.path}` ends it"
+            )
+        connection: DuckDBPyConnection = duckdb.connect()
+        for table in TABLES:
+            # A name in brackets is a pattern to DuckDB; quoted, it is itself.
+            path = sql_text(_literal_pattern(self.path / f"{table}.parquet"))
+            connection.execute(f"CREATE VIEW {table} AS FROM read_parquet({path})")
+        return connection
+
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> Answer:
+        """Run one query over the tables. Only what reads is allowed.
+
+        Raises:
+            BadInput: the run has not been sealed, the SQL is wrong, or it is not one reading statement.
+            MissingExtra: DuckDB is not installed.
+        """
+        duckdb = import_duckdb("reading a run's tables")
+        with self.connect() as connection:
+            try:
+                statements = connection.extract_statements(sql)
+                allowed = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+                if len(statements) != 1 or statements[0].type not in allowed:
+                    raise BadInput("a query is one SELECT (or FROM, DESCRIBE, SUMMARIZE, EXPLAIN); nothing is changed")
+                found = connection.execute(statements[0], parameters or None)
+                names = tuple(str(column[0]) for column in found.description or ())
+                return Answer(names, found.fetchall())
+            except duckdb.Error as error:
+                raise BadInput(f"the query failed: {error}") from None
+
+
+def import_duckdb(what_for: str) -> ModuleType:
+    """DuckDB, imported when it is needed.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import duckdb
+    except ModuleNotFoundError:
+        raise MissingExtra("orchestrator", what_for) from None
+    return duckdb
+
+
+def sql_text(text: object) -> str:
+    """A text (or path) as an SQL literal."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def _literal_pattern(path: Path) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class RunEntry:
+    """A run as a list shows it.
+
+    Attributes:
+        manifest: None when it cannot be read; ``problem`` says why.
+    """
+
+    path: Path
+    manifest: Manifest | None
+    problem: str = ""
+
+
+def list_runs(runs_folder: Path) -> list[RunEntry]:
+    """Every run below ``<runs>/<experiment>/``, the oldest first; an unreadable one is listed with its problem."""
+    entries = []
+    for plan in sorted(runs_folder.glob(f"*/*/{PLAN_FILE}"), key=lambda plan: (plan.parent.name, plan.parent)):
+        if plan.parent.is_symlink():
+            continue
+        try:
+            entries.append(RunEntry(plan.parent, read_manifest(plan.parent)))
+        except BadInput as error:
+            entries.append(RunEntry(plan.parent, None, str(error)))
+    return entries
+
+
+def find_run(path_or_name: str | Path, runs_folder: Path = Path("runs")) -> Run:
+    """Open a run by the path of its folder, by its experiment (the latest run), or by either below ``runs_folder``.
+
+    Raises:
+        BadInput: there is no such run; the experiments there are, are named.
+    """
+    for base in (Path(path_or_name), runs_folder / path_or_name):
+        for path in (base, base / LATEST):
+            if (path / PLAN_FILE).is_file():
+                return Run(path.resolve())
+    known = sorted({entry.path.parent.name for entry in list_runs(runs_folder)})
+    there = f"experiments in {runs_folder}: {', '.join(known)}" if known else f"there are no runs in {runs_folder}"
+    raise BadInput(f"there is no run '{path_or_name}'; {there}")
