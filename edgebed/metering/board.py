@@ -29,7 +29,9 @@ class Board:
         idle_w: power of the whole board with its CPU idle.
         max_w: power of the whole board with all cores busy.
         error_fraction: stated error of the power model, as a fraction of what it says.
-        error_source: where that error is from.
+        marginal_error_fraction: stated error of what some busy cores add to the idle power, as a fraction of what the
+            model says that they add. It is larger: the errors at both ends meet in a small difference.
+        error_source: where these errors are from.
         power_kind: ``measured`` (on this board, by its owner), ``published`` or ``assumed``.
         power_source: where the power model is from.
         transmit_w: additional power while the radio sends.
@@ -46,6 +48,7 @@ class Board:
     idle_w: float
     max_w: float
     error_fraction: float
+    marginal_error_fraction: float
     error_source: str
     power_kind: str
     power_source: str
@@ -105,6 +108,7 @@ _RANGES = {
     "idle_w": _Range(0, 1e4, "W"),
     "max_w": _Range(0, 1e4, "W"),
     "error_fraction": _Range(0, 1, "(a fraction; no model is exact)"),
+    "marginal_error_fraction": _Range(0, 1, "(a fraction; no model is exact)"),
     "transmit_w": _Range(0, 100, "W", low_allowed=True),
     "transmit_error_fraction": _Range(0, 1, "(a fraction; no model is exact)"),
     "relative_speed_ratio": _Range(0, 1000, "times a Raspberry Pi 4B, or null when unknown", may_be_null=True),

@@ -49,7 +49,7 @@ def task_energy_estimate(board: Board, busy_s: float, air_s: float) -> TaskEnerg
     _check_not_negative(busy_s=busy_s, air_s=air_s)
     compute_j = board.span_w * busy_s / board.cores
     transmit_j = board.transmit_w * air_s
-    error_j = board.error_fraction * compute_j + board.transmit_error_fraction * transmit_j
+    error_j = board.marginal_error_fraction * compute_j + board.transmit_error_fraction * transmit_j
     return TaskEnergy(compute_j + transmit_j, error_j, board.energy_source)
 
 

@@ -28,7 +28,8 @@ BOARD = board_from_dict(
         "nominal_hz": 1_500_000_000,
         "idle_w": 2.0,
         "max_w": 6.0,
-        "error_fraction": 0.25,
+        "error_fraction": 0.125,
+        "marginal_error_fraction": 0.25,
         "error_source": "a test",
         "power_kind": "measured",
         "power_source": "a test",
@@ -71,7 +72,7 @@ def test_idle_and_marginal_energy_add_up_to_the_board_s_model() -> None:
 
 def test_idle_energy_carries_its_source_and_error() -> None:
     idle = idle_energy(BOARD, 10.0)
-    assert (idle.energy_j, idle.error_j, idle.source) == (20.0, 5.0, SOURCE)
+    assert (idle.energy_j, idle.error_j, idle.source) == (20.0, 2.5, SOURCE)
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
