@@ -1,0 +1,126 @@
+"""The variables of a host that are read from an inventory, their types, defaults and bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from edgebed.metering.base import MeterDriver
+from edgebed.metering.board import Board
+from edgebed.metering.registry import AUTO
+from orchestrator.documents import shown
+from orchestrator.validation import Strict, unknown_key, unknown_name
+
+DEFAULT_METER = "cpu_model"
+
+Connection = Literal["local", "ssh"]
+
+# What Ansible calls its other ways to connect over SSH; to us they are all one.
+_CONNECTIONS = {"smart": "ssh", "paramiko": "ssh", "paramiko_ssh": "ssh", "ansible.builtin.ssh": "ssh"}
+# Variables that mean something to edgebed and are not fields of `HostVariables`.
+_READ_ELSEWHERE = frozenset({"ansible_group_priority"})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a host may name; the context that `HostVariables` is validated in."""
+
+    boards: Mapping[str, Board]
+    drivers: Mapping[str, MeterDriver]
+
+
+def _plain_text(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError(f"is {shown(text)}; expected printable text, not empty")
+    if "{{" in text:
+        raise ValueError(f"is the template {shown(text)}; templates are not evaluated, write the value")
+    return text
+
+
+def _address(text: str) -> str:
+    # A leading dash would be taken for an option by the programs that are handed the address.
+    if any(each.isspace() for each in text) or text.startswith("-"):
+        raise ValueError(f"is {shown(text)}; expected a host name or an address")
+    return text
+
+
+PlainText = Annotated[str, AfterValidator(_plain_text)]
+Address = Annotated[PlainText, AfterValidator(_address)]
+
+
+class LinkSettings(Strict):
+    """``edgebed_link``: how a device's uplink is paced."""
+
+    rate_bps: float = Field(ge=0, le=1e12, description="bits a second; 0 = as fast as the network")
+
+
+class MeterSettings(Strict):
+    """``edgebed_meter``: a driver's name, or its name and its settings."""
+
+    name: PlainText = Field(description="a meter's name, see `edgebed list meters`")
+    options: dict[str, str | int | float] = Field(default_factory=dict)
+
+
+class HostVariables(Strict):
+    """What is read of a host; ``docs/experiments.md`` says what each means."""
+
+    ansible_connection: Connection = "ssh"
+    ansible_host: Address | None = None
+    ansible_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    ansible_user: Address | None = None
+    ansible_ssh_private_key_file: PlainText | None = None
+    edgebed_board: PlainText | None = None
+    edgebed_controller: bool = False
+    edgebed_link: LinkSettings = LinkSettings(rate_bps=0)
+    edgebed_meter: MeterSettings = MeterSettings(name=DEFAULT_METER)
+    edgebed_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    edgebed_position: list[float] = Field(default_factory=lambda: [0.0, 0.0], min_length=2, max_length=2)
+    edgebed_python: PlainText | None = None
+    edgebed_queue_tasks: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    edgebed_slowdown: Annotated[float, Field(ge=1, le=1000)] = 1.0
+    edgebed_workers: Annotated[int, Field(ge=1, le=256)] = 1
+
+    @field_validator("ansible_connection", mode="before")
+    @classmethod
+    def _connection(cls, value: Any) -> Any:
+        return _CONNECTIONS.get(value, value) if isinstance(value, str) else value
+
+    @field_validator("edgebed_meter", mode="before")
+    @classmethod
+    def _meter(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("edgebed_board")
+    @classmethod
+    def _board_exists(cls, value: str | None, info: ValidationInfo) -> str | None:
+        known = info.context
+        assert isinstance(known, Known)
+        if value is not None and value not in known.boards:
+            raise ValueError(unknown_name("board", value, known.boards))
+        return value
+
+    @field_validator("edgebed_meter")
+    @classmethod
+    def _meter_exists(cls, value: MeterSettings, info: ValidationInfo) -> MeterSettings:
+        known = info.context
+        assert isinstance(known, Known)
+        if value.name != AUTO and value.name not in known.drivers:
+            raise ValueError(unknown_name("meter", value.name, (AUTO, *known.drivers)))
+        settings = () if value.name == AUTO else tuple(known.drivers[value.name].settings)
+        wrong = [f"options: {each} {unknown_key(each, settings)}" for each in value.options if each not in settings]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return value
+
+
+def is_read(variable: str) -> bool:
+    """Whether a variable is checked against `HostVariables`; all of edgebed's are, so that a typo is a problem."""
+    return variable.startswith("edgebed_") or variable in HostVariables.model_fields
+
+
+def is_ignored_ansible(variable: str) -> bool:
+    """Whether it is a variable of Ansible's that edgebed does not use."""
+    return variable.startswith("ansible_") and not is_read(variable) and variable not in _READ_ELSEWHERE
