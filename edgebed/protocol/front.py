@@ -78,7 +78,9 @@ class Front(Generic[M]):
         roles: who may introduce themselves here.
         load: numbers to put into each Pong (an edge server's features).
         joined, left: told when a session begins (with the session that it replaces, if any) and ends.
-        introduction: told of each Hello, gives the plan hash and the cell for the Welcome.
+        introduction: gives the plan hash and the cell for each Welcome.
+
+    The three callbacks may also be set later, before the first `receive`.
     """
 
     def __init__(
@@ -107,9 +109,9 @@ class Front(Generic[M]):
         self._instance = instance
         self._roles = roles
         self._load = load
-        self._joined = joined
-        self._left = left
-        self._introduction = introduction
+        self.on_joined = joined
+        self.on_left = left
+        self.introduction = introduction
         self.sessions: dict[bytes, Session] = {}
         self.by_name: dict[str, Session] = {}
         self.counters = FrontCounters()
@@ -193,14 +195,14 @@ class Front(Generic[M]):
             self.by_name[peer.name] = session
             session.plan_hash, session.cell = hello.plan_hash, hello.cell
             self._welcome(session)
-            self._joined(session, old)
+            self.on_joined(session, old)
             return
         session.liveness.heard(now_s)
         session.plan_hash, session.cell = hello.plan_hash, hello.cell
         self._welcome(session)
 
     def _welcome(self, session: Session) -> None:
-        plan_hash, cell = self._introduction()
+        plan_hash, cell = self.introduction()
         self.send(
             session,
             Welcome(
@@ -252,7 +254,7 @@ class Front(Generic[M]):
 
     def _end(self, session: Session, reason: str) -> None:
         self._forget(session)
-        self._left(session, reason)
+        self.on_left(session, reason)
 
     def _forget(self, session: Session) -> None:
         self.sessions.pop(session.identity, None)

@@ -1,0 +1,466 @@
+"""The controller's event loop: one thread, one ROUTER socket on which devices, servers, deciders and orchestrator meet.
+
+It keeps nothing that cannot be told to it again: when it dies, devices fall back, and its successor is told the cell by
+the orchestrator. Who sends what when: ``docs/protocol.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+import zmq
+
+from edge_server.controller.deciding import CentralPolicy, Decided
+from edge_server.controller.gathering import Gathering, flat, spec_of
+from edgebed.clock import Clock
+from edgebed.configuration import ControllerConfig
+from edgebed.errors import EdgebedError, ProtocolError
+from edgebed.protocol.cells import CellSpec, cell_from_plain
+from edgebed.protocol.front import Front, Session
+from edgebed.protocol.joint import decision_from, joint_message
+from edgebed.protocol.messages import (
+    Acknowledge,
+    ControlMessage,
+    ErrorCode,
+    JointDecide,
+    Load,
+    Members,
+    Observe,
+    Prepare,
+    Ready,
+    Records,
+    Role,
+    Start,
+    Status,
+    Stop,
+)
+from edgebed.trace.outbox import Outbox
+from edgebed.trace.reporting import Reporter
+from edgebed.trace.schema import EpochRecord, EventRecord
+
+_log = logging.getLogger("controller")
+
+GATHER_SHARE = 0.5
+"""Share of the devices' patience that is spent on stragglers; the rest is for deciding and the way back."""
+
+
+@dataclass(slots=True)
+class CurrentCell:
+    """The cell that everyone is told about."""
+
+    prepare: Prepare
+    spec: CellSpec
+    gathering: Gathering
+    policy: CentralPolicy | None
+    start: Start | None = None
+    asked_epoch: int = -1
+    asked_s: float = 0.0
+    observations: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def serial(self) -> int:
+        """The attempt's number."""
+        return self.prepare.serial
+
+    def tick_s(self, epoch: int) -> float:
+        """When the decision for an epoch is due, on the controller's clock."""
+        assert self.start is not None
+        return self.start.start_s + (epoch + 1) * self.spec.epoch_s
+
+    def run_clock_s(self, instant_s: float) -> float:
+        """An instant of the controller's clock on the run clock."""
+        assert self.start is not None
+        return self.start.run_clock_s + instant_s - self.start.start_s
+
+    def over(self, now_s: float) -> bool:
+        """Can nothing of it still be running?"""
+        if self.start is None:
+            return False
+        return now_s > self.start.start_s + self.spec.horizon_s + 2 * self.spec.timeouts.task_s
+
+
+class Controller:
+    """Relays control messages, gathers observations, decides.
+
+    Args:
+        front: the listening socket; its callbacks are set here.
+        wake: a file descriptor that becomes readable when the outbox has committed rows.
+    """
+
+    def __init__(
+        self,
+        config: ControllerConfig,
+        clock: Clock,
+        outbox: Outbox,
+        front: Front[ControlMessage],
+        wake: int,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._outbox = outbox
+        self._wake = wake
+        self.cell: CurrentCell | None = None
+        self.stopping = False
+        self._drained: int | None = None
+        self._orchestrator_s = clock.now_s()
+        self._early_events: list[tuple[float, str, str]] = []
+        self.front = front
+        front.on_joined, front.on_left, front.introduction = self.joined, self.left, self.introduction
+        self._reporter = Reporter(outbox, config.name, self._send_records)
+        self._poller = zmq.Poller()
+        self._poller.register(self.front.socket, zmq.POLLIN)
+        self._poller.register(wake, zmq.POLLIN)
+        self._handlers: dict[type[msgspec.Struct], Callable[[Session, msgspec.Struct, zmq.Frame | None], None]] = {
+            Prepare: self._on_prepare,
+            Start: self._on_start,
+            Stop: self._on_stop,
+            Acknowledge: self._on_acknowledge,
+            Members: self._on_members,
+            Ready: self._to_orchestrator,
+            Status: self._to_orchestrator,
+            Records: self._to_orchestrator,
+            Observe: self._on_observe,
+            Load: self._on_load,
+            JointDecide: self._on_joint_decide,
+        }
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until asked to stop, or until nobody has wanted anything for long."""
+        self._event("started", {"pid": os.getpid()})
+        while not self.stopping:
+            self.turn()
+        self._event("stopped", {})
+        self._outbox.flush(2.0)
+        self.front.close("controller stops")
+
+    def turn(self) -> None:
+        """Wait for the next message or timer, and deal with it."""
+        now_s = self._clock.now_s()
+        timeout_ms = max(0, min(100, int((self._due_s(now_s) - now_s) * 1000) + 1))
+        ready = dict(self._poller.poll(timeout_ms))
+        if self._wake in ready:
+            os.read(self._wake, 4096)
+            self._reporter.report(self._clock.now_s())
+        for session, message, payload in self.front.receive():
+            self._handle(session, message, payload)
+        now_s = self._clock.now_s()
+        self._decide_when_due(now_s)
+        self.front.expire(now_s)
+        if self._outbox.unacknowledged():
+            self._reporter.report(now_s)
+        elif self._drained is not None:
+            self._send_idle(self._drained)
+        self._end_when_orphaned(now_s)
+
+    def _handle(self, session: Session, message: ControlMessage, payload: zmq.Frame | None) -> None:
+        handler = self._handlers.get(type(message))
+        if handler is None or not _may_send(session.role, message):
+            text = f"{session.role} {session.name} may not send {type(message).__name__} to a controller"
+            self.front.reply_error(session.identity, ProtocolError(ErrorCode.UNEXPECTED, text))
+            return
+        try:
+            handler(session, message, payload)
+        except ProtocolError as error:
+            self.front.reply_error(session.identity, error)
+
+    def _due_s(self, now_s: float) -> float:
+        cell = self.cell
+        if cell is None or cell.start is None or cell.policy is None:
+            return now_s + 0.1
+        return cell.tick_s(cell.gathering.decided + 1) + self._patience_s(cell)
+
+    def _end_when_orphaned(self, now_s: float) -> None:
+        if self._orchestrator() is not None:
+            self._orchestrator_s = now_s
+        running = self.cell is not None and self.cell.start is not None and not self.cell.over(now_s)
+        if not running and now_s - self._orchestrator_s > self._config.orphan_after_s:
+            _log.warning("no orchestrator for %g s: ending", self._config.orphan_after_s)
+            self.stopping = True
+
+    # -- sessions -----------------------------------------------------------------------------------------------------
+
+    def introduction(self) -> tuple[str, int]:
+        """What a Welcome says of this run."""
+        return self._config.plan_hash, self.cell.serial if self.cell else 0
+
+    def joined(self, session: Session, old: Session | None) -> None:
+        """A peer has introduced itself; tell it where things stand."""
+        again = old is not None and old.instance != session.instance
+        self._event("member_joined", {"member": session.name, "role": session.role, "restarted": again})
+        if session.role is Role.ORCHESTRATOR:
+            self._reporter.restart()
+            self._send_members(session)
+            self._send_own_ready()
+        else:
+            self._tell_cell(session)
+            self._send_members(self._orchestrator())
+
+    def left(self, session: Session, reason: str) -> None:
+        """A peer is gone."""
+        self._event("member_left", {"member": session.name, "role": session.role, "reason": reason})
+        if session.role is not Role.ORCHESTRATOR:
+            self._send_members(self._orchestrator())
+
+    def _tell_cell(self, session: Session) -> None:
+        cell = self.cell
+        if cell is None or session.name not in (*cell.spec.devices, *cell.spec.servers):
+            return
+        self.front.send(session, cell.prepare)
+        if cell.start is not None:
+            self.front.send(session, cell.start)
+
+    def _orchestrator(self) -> Session | None:
+        return next((peer for peer in self.front.sessions.values() if peer.role is Role.ORCHESTRATOR), None)
+
+    def _external(self) -> Session | None:
+        return next((peer for peer in self.front.sessions.values() if peer.role is Role.EXTERNAL), None)
+
+    def _members(self) -> list[Session]:
+        assert self.cell is not None
+        names = {*self.cell.spec.devices, *self.cell.spec.servers}
+        return [peer for peer in self.front.sessions.values() if peer.name in names]
+
+    def _send_members(self, session: Session | None) -> None:
+        if session is not None:
+            peers = [(peer.name, peer.role, True, peer.instance) for peer in self.front.sessions.values()]
+            self.front.send(session, Members(peers))
+
+    # -- relaying -----------------------------------------------------------------------------------------------------
+
+    def _to_orchestrator(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
+        member = getattr(message, "member", "")
+        if member != session.name:
+            raise ProtocolError(ErrorCode.FORBIDDEN, f"{session.name} may not report for {member}")
+        orchestrator = self._orchestrator()
+        if orchestrator is not None:
+            # Without one, rows stay in the member's outbox and are sent again.
+            self.front.send(orchestrator, message, payload.buffer if payload is not None else None)  # type: ignore[arg-type]
+
+    def _on_acknowledge(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
+        assert isinstance(message, Acknowledge)
+        if message.member == self._config.name:
+            self._reporter.acknowledge(message.last, self._clock.now_s())
+            return
+        member = self.front.by_name.get(message.member)
+        if member is not None:
+            self.front.send(member, message)
+
+    def _on_members(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
+        self._send_members(session)
+
+    def _send_records(self, message: Records, payload: bytes) -> bool:
+        orchestrator = self._orchestrator()
+        return orchestrator is not None and self.front.send(orchestrator, message, payload)
+
+    # -- the life of a cell -------------------------------------------------------------------------------------------
+
+    def _on_prepare(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
+        assert isinstance(message, Prepare)
+        spec = cell_from_plain(message.cell)
+        if spec.serial != message.serial:
+            raise ProtocolError(ErrorCode.BAD_MESSAGE, f"serial {message.serial} outside, {spec.serial} inside")
+        if self._config.plan_hash and spec.plan_hash != self._config.plan_hash:
+            raise ProtocolError(
+                ErrorCode.UNEXPECTED, f"this controller runs plan {self._config.plan_hash}, not {spec.plan_hash}"
+            )
+        if self.cell is None or self.cell.serial != message.serial:
+            self.cell = CurrentCell(message, spec, Gathering(spec_of(spec)), None)
+            self._make_policy(self.cell)
+            for member in self._members():
+                self._tell_cell(member)
+        self._send_own_ready()
+
+    def _make_policy(self, cell: CurrentCell) -> None:
+        if cell.spec.placement != "controller":
+            return
+        try:
+            cell.policy = CentralPolicy(cell.spec, cell.gathering.spec)
+        except EdgebedError as error:
+            self._event("policy_failed", {"policy": cell.spec.policy, "error": str(error)})
+            self._send_own_ready(str(error))
+
+    def _send_own_ready(self, problem: str = "") -> None:
+        cell, orchestrator = self.cell, self._orchestrator()
+        if cell is None or orchestrator is None:
+            return
+        if not problem and cell.spec.placement == "controller" and cell.policy is None:
+            problem = f"the policy {cell.spec.policy} cannot be made; see the controller's log"
+        self.front.send(orchestrator, Ready(cell.serial, self._config.name, not problem, problem))
+
+    def _on_start(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
+        assert isinstance(message, Start)
+        cell = self._cell_with(message.serial)
+        if cell.start is not None:
+            return
+        cell.start = Start(message.serial, self._clock.now_s() + max(0.0, message.start_s), message.run_clock_s)
+        for member in self._members():
+            self.front.send(member, cell.start)
+        early, self._early_events = self._early_events, []
+        for at_s, kind, detail in early:
+            self._append_event(at_s, kind, detail)
+
+    def _on_stop(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
+        assert isinstance(message, Stop)
+        cell = self._cell_with(message.serial)
+        for member in self._members():
+            self.front.send(member, message)
+        if cell.start is not None and cell.spec.placement != "device":
+            self._final_observation(cell)
+        self._event("cell_stopped", {"cell": cell.spec.cell_id, "reason": message.reason})
+        self.cell = None
+        self._drained = message.serial
+        self._send_idle(message.serial)
+
+    def _send_idle(self, serial: int) -> None:
+        """Say how many rows of a stopped cell are still to come; said again when none is."""
+        orchestrator, unsent = self._orchestrator(), self._outbox.unacknowledged()
+        if orchestrator is not None and self.front.send(
+            orchestrator, Status(serial, self._config.name, "idle", unsent=unsent)
+        ):
+            self._drained = serial if unsent else None
+
+    def _cell_with(self, serial: int) -> CurrentCell:
+        if self.cell is None or self.cell.serial != serial:
+            current = self.cell.serial if self.cell else "none"
+            raise ProtocolError(ErrorCode.UNEXPECTED, f"the current cell is {current}, not {serial}; prepare it first")
+        return self.cell
+
+    # -- deciding -----------------------------------------------------------------------------------------------------
+
+    def _on_observe(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
+        assert isinstance(message, Observe)
+        cell = self.cell
+        if cell is None or cell.serial != message.serial or message.member != session.name:
+            return  # a straggler of an earlier cell
+        problem = cell.gathering.hear(message, self._clock.now_s())
+        if problem:
+            raise ProtocolError(ErrorCode.BAD_MESSAGE, problem)
+
+    def _on_load(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
+        assert isinstance(message, Load)
+        if self.cell is not None and self.cell.serial == message.serial and message.member == session.name:
+            problem = self.cell.gathering.load(message.member, message.values)
+            if problem:
+                raise ProtocolError(ErrorCode.BAD_MESSAGE, problem)
+
+    @staticmethod
+    def _patience_s(cell: CurrentCell) -> float:
+        return GATHER_SHARE * cell.spec.timeouts.decision_s
+
+    def _decide_when_due(self, now_s: float) -> None:
+        cell = self.cell
+        if cell is None or cell.start is None or cell.spec.placement == "device":
+            return
+        gathering = cell.gathering
+        # A controller that was stopped or restarted takes up at the newest epoch that somebody reports for.
+        epoch = max(gathering.decided + 1, int((now_s - cell.start.start_s) / cell.spec.epoch_s) - 1)
+        if epoch >= cell.spec.epochs or not gathering.any_for(epoch):
+            return
+        expected = {name for name in cell.spec.devices if name in self.front.by_name}
+        if not gathering.complete(epoch, expected) and now_s < cell.tick_s(epoch) + self._patience_s(cell):
+            return
+        gathering.decided = epoch
+        observation = gathering.observation(epoch, now_s)
+        cell.observations = {epoch: flat(observation)}
+        if cell.spec.placement == "external":
+            self._ask_external(cell, joint_message(observation, cell.serial), epoch, now_s)
+            return
+        if cell.policy is None:
+            return
+        try:
+            decided = cell.policy.decide(observation)
+        except Exception as error:  # a policy is someone's research code: it may raise anything
+            _log.exception("policy %s failed in epoch %d; devices fall back", cell.spec.policy, epoch)
+            self._event("policy_failed", {"policy": cell.spec.policy, "epoch": epoch, "error": repr(error)})
+            return
+        self._publish(cell, decided)
+
+    def _ask_external(self, cell: CurrentCell, message: msgspec.Struct, epoch: int, now_s: float) -> None:
+        external = self._external()
+        if external is None:
+            self._event("external_missing", {"epoch": epoch})
+            return
+        cell.asked_epoch, cell.asked_s = epoch, now_s
+        self.front.send(external, message)  # type: ignore[arg-type]
+
+    def _on_joint_decide(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
+        assert isinstance(message, JointDecide)
+        cell = self.cell
+        if cell is None or cell.serial != message.serial or message.epoch != cell.asked_epoch:
+            raise ProtocolError(ErrorCode.UNEXPECTED, f"no decision is open for epoch {message.epoch}")
+        try:
+            decision = decision_from(message, cell.gathering.spec)
+        except EdgebedError as error:
+            raise ProtocolError(ErrorCode.BAD_MESSAGE, str(error)) from None
+        cell.asked_epoch = -1
+        compute_s = self._clock.now_s() - cell.asked_s
+        version = message.policy_version or "external"
+        self._publish(cell, Decided(message.epoch, decision, version, "external", compute_s))
+
+    def _publish(self, cell: CurrentCell, decided: Decided) -> None:
+        for slot, name in enumerate(cell.spec.devices):
+            member = self.front.by_name.get(name)
+            if member is not None:
+                self.front.send(member, decided.message(cell.serial, slot, name))
+        row = EpochRecord(
+            run_id=cell.spec.run_id,
+            cell_id=cell.spec.cell_id,
+            epoch=decided.epoch,
+            device_id="",
+            observation=cell.observations.get(decided.epoch),
+            action=decided.flat(),
+            policy_version=decided.policy_version,
+            decided_by=decided.decided_by,
+            decision_compute_s=decided.compute_s,
+        )
+        self._outbox.append("epoch", cell.serial, row)
+
+    def _final_observation(self, cell: CurrentCell) -> None:
+        """What was last known when the cell ended: the state after the last decision."""
+        last = cell.gathering.decided
+        observation = cell.gathering.observation(last, self._clock.now_s())
+        row = EpochRecord(
+            run_id=cell.spec.run_id,
+            cell_id=cell.spec.cell_id,
+            epoch=last + 1,
+            device_id="",
+            observation=flat(observation),
+            action=[],
+        )
+        self._outbox.append("epoch", cell.serial, row)
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def _event(self, kind: str, detail: dict[str, object]) -> None:
+        """Note an event; those before the first cell's start wait until the run clock is known."""
+        text = json.dumps(detail)
+        _log.info("%s %s", kind, text)
+        now_s = self._clock.now_s()
+        if self.cell is not None and self.cell.start is not None:
+            self._append_event(now_s, kind, text)
+        else:
+            self._early_events.append((now_s, kind, text))
+
+    def _append_event(self, at_s: float, kind: str, detail: str) -> None:
+        assert self.cell is not None
+        row = EventRecord(t_s=self.cell.run_clock_s(at_s), host=self._config.name, kind=kind, detail=detail)
+        self._outbox.append("event", self.cell.serial, row)
+
+
+_SENDERS: dict[Role, frozenset[type[msgspec.Struct]]] = {
+    Role.ORCHESTRATOR: frozenset({Prepare, Start, Stop, Acknowledge, Members}),
+    Role.DEVICE: frozenset({Ready, Status, Records, Observe}),
+    Role.SERVER: frozenset({Ready, Status, Records, Load}),
+    Role.EXTERNAL: frozenset({JointDecide}),
+}
+
+
+def _may_send(role: Role, message: ControlMessage) -> bool:
+    return type(message) in _SENDERS.get(role, frozenset())

@@ -1,0 +1,80 @@
+"""Whoever decides for all devices at once: a policy in this process, or a program outside."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgebed.policies import make_policy
+from edgebed.policies.base import Policy
+from edgebed.protocol.cells import CellSpec
+from edgebed.protocol.messages import Decide
+from edgebed.types import Decision, Observation, ObservationSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A joint decision and how it came about."""
+
+    epoch: int
+    decision: Decision
+    policy_version: str
+    decided_by: str
+    compute_s: float
+
+    def message(self, serial: int, slot: int, member: str) -> Decide:
+        """What one device is told."""
+        one = self.decision.slot(slot)
+        return Decide(
+            serial,
+            self.epoch,
+            member,
+            int(one.site),
+            one.server,
+            one.channel,
+            one.edge_fraction,
+            one.cpu_fraction,
+            one.power_fraction,
+            self.policy_version,
+            self.decided_by,
+            self.compute_s,
+        )
+
+    def flat(self) -> list[float]:
+        """How ``epochs.parquet`` holds it: six numbers a slot."""
+        decision = self.decision
+        table = np.stack(
+            [
+                decision.site,
+                decision.server,
+                decision.channel,
+                decision.edge_fraction,
+                decision.cpu_fraction,
+                decision.power_fraction,
+            ],
+            axis=1,
+        )
+        return [float(number) for number in table.ravel()]
+
+
+class CentralPolicy:
+    """A policy of this process, made and seeded for one cell."""
+
+    def __init__(self, cell: CellSpec, spec: ObservationSpec) -> None:
+        self._spec = spec
+        self._policy: Policy = make_policy(cell.policy, spec, cell.policy_options)
+        self._policy.reset(cell.seed)
+
+    def decide(self, observation: Observation) -> Decided:
+        """Decide for an epoch, timed.
+
+        Raises:
+            BadInput: the policy's decision is out of range or of the wrong shape.
+        """
+        started_s = time.perf_counter()
+        decision = self._policy.decide(observation)
+        compute_s = time.perf_counter() - started_s
+        decision.check(self._spec)
+        return Decided(observation.epoch, decision, self._policy.version, "controller", compute_s)
