@@ -70,7 +70,7 @@ def test_a_whole_number_is_good_enough_for_a_float() -> None:
     [
         (
             ObservationSpec(("pi-1",), ("edge-1",), device_features=DEVICE_FEATURES[:3]),
-            "greedy_latency needs the device features waiting_cycles, .*; these .* have: waiting_tasks, .* waiting_bytes$",
+            "needs the device features waiting_cycles, .*; these .* have: waiting_tasks, waiting_.*, waiting_bytes$",
         ),
         (
             ObservationSpec(("pi-1",), ("edge-1",), server_features=SERVER_FEATURES[:2]),

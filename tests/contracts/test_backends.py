@@ -1,0 +1,39 @@
+"""Every backend, and the fake, keeps the `Backend` contract. A new backend adds its case to ``CASES``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from edgebed.backend import Backend
+from edgebed.backend_testing import check_backend
+from edgebed.backend_toy import ToyBackend, ToyPlan
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backend and a plan to try it on; ``deterministic``: the same seed gives the same episode."""
+
+    make: Callable[[], Backend[Any]]
+    plan: Any
+    deterministic: bool = True
+
+
+CASES: dict[str, Case] = {
+    "toy": Case(ToyBackend, ToyPlan()),
+    "toy, one device, two servers": Case(ToyBackend, ToyPlan(("pi-1",), ("edge-1", "edge-2"), channels=2, workers=2)),
+    "toy, no server": Case(ToyBackend, ToyPlan(servers=())),
+    "toy, everything goes wrong": Case(
+        ToyBackend,
+        ToyPlan(absent=frozenset({(1, "pi-1"), (2, "pi-1"), (2, "pi-3")}), queue_tasks=1, lose_every=3, epochs=12),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_backend_keeps_the_contract(name: str) -> None:
+    case = CASES[name]
+    check_backend(case.make, case.plan, deterministic=case.deterministic)
