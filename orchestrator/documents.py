@@ -68,32 +68,27 @@ class Document:
     def with_value(self, path: KeyPath, value: Any, origin: Origin) -> Document:
         """A copy with ``value`` at ``path``; mappings on the way are made where they are missing.
 
+        Args:
+            path: positions of lists may be digits, as text.
+            value: plain data.
+            origin: what problems with the value will name.
+
         Raises:
-            BadInput: something on the way is neither a mapping nor a list that has the index.
+            BadInput: something on the way is neither a mapping nor a list that has the position.
         """
         data = deepcopy(self.data)
         parent: Any = data
-        for depth, part in enumerate(path[:-1]):
-            if isinstance(parent, dict) and parent.get(part) is None:
-                parent[part] = {}
-            parent = _entry(parent, part, path[: depth + 1], origin)
-        if isinstance(parent, dict):
-            parent[path[-1]] = value
-        else:
-            _entry(parent, path[-1], path, origin)
-            parent[int(path[-1])] = value
-        origins = {known: where for known, where in self.origins.items() if known[: len(path)] != path}
-        return replace(self, data=data, origins=origins | {path: origin})
-
-    def get(self, path: KeyPath) -> Any:
-        """What stands at ``path``; None when nothing does."""
-        value: Any = self.data
-        for part in path:
-            try:
-                value = value[part]
-            except (KeyError, IndexError, TypeError):
-                return None
-        return value
+        known: KeyPath = ()
+        for depth, part in enumerate(path):
+            known = (*known, _checked_part(parent, part, known, origin))
+            if depth == len(path) - 1:
+                parent[known[-1]] = value
+                break
+            if isinstance(parent, dict) and parent.get(known[-1]) is None:
+                parent[known[-1]] = {}
+            parent = parent[known[-1]]
+        origins = {each: where for each, where in self.origins.items() if each[: len(known)] != known}
+        return replace(self, data=data, origins=origins | {known: origin})
 
 
 def dotted(path: KeyPath) -> str:
@@ -101,18 +96,18 @@ def dotted(path: KeyPath) -> str:
     return ".".join(str(part) for part in path)
 
 
-def _entry(parent: Any, part: str | int, path: KeyPath, origin: Origin) -> Any:
-    """What ``parent`` has under ``part``, the last of ``path``; raises BadInput when it cannot have it."""
+def _checked_part(parent: Any, part: str | int, above: KeyPath, origin: Origin) -> str | int:
+    """``part`` as a key or position that ``parent`` can have; ``above`` is where the parent stands."""
     if isinstance(parent, dict):
-        return parent[part]
-    where = dotted(path[:-1])
+        return str(part)
     if not isinstance(parent, list):
-        raise BadInput(Problem(f"is {shown(parent)}, which has no keys", key=where, file=origin.file))
-    if not str(part).isdigit() or int(part) >= len(parent):
+        message = f"is {shown(parent)}, which has nothing below it"
+    elif str(part).isdigit() and int(part) < len(parent):
+        return int(part)
+    else:
         allowed = f"0 to {len(parent) - 1}" if parent else "none, the list is empty"
-        message = f"is a list; {shown(part)} is not one of its positions; allowed: {allowed}"
-        raise BadInput(Problem(message, key=where, file=origin.file))
-    return parent[int(part)]
+        message = f"is a list, which has no {part}; allowed: {allowed}"
+    raise BadInput(Problem(message, key=dotted(above), file=origin.file, line=origin.line))
 
 
 def shown(value: Any) -> str:
@@ -171,7 +166,10 @@ def parse_value(text: str, source: str) -> Any:
     Raises:
         BadInput: it is not YAML; ``source`` says where it came from.
     """
-    root = _compose(text, source)
+    try:
+        root = _compose(text, source)
+    except BadInput as error:
+        raise BadInput(replace(problem, line=None) for problem in error.problems) from None
     if root is None:
         return None
     reader = _Reader(source)

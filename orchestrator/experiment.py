@@ -1,0 +1,255 @@
+"""An experiment: its file, read, overridden, checked, and multiplied by its sweep. See ``docs/experiments.md``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from pydantic import ValidationError
+
+from edgebed.errors import BadInput, Problem
+from edgebed.protocol.cells import ChannelSettings, RewardSettings, Timeouts
+from edgebed.protocol.messages import MAX_HEADER_BYTES
+from orchestrator.documents import Document, KeyPath, Origin, dotted, load_document, parse_value
+from orchestrator.experiment_file import ExperimentFile, PlacementName, Registered, spelt_out
+from orchestrator.sweep import Change, combine
+from orchestrator.validation import problems_of, raise_problems
+from workloads.arrival_files import settings_from_plain, settings_to_plain
+from workloads.arrivals import ArrivalSettings
+
+TASK_TIMEOUT_DEADLINES = 5
+
+
+class PlannedPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A policy that is compared.
+
+    Attributes:
+        label: what tables call it, unique in the experiment. name: its registered name.
+        placement: None takes the setting's.
+    """
+
+    label: str
+    name: str
+    placement: PlacementName | None = None
+    options: dict[str, Any] = {}
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything of a cell but its policy and seed. One without a sweep, else one for each combination.
+
+    Attributes:
+        name: ``base`` without a sweep; part of the names of cells otherwise.
+        changes: what the sweep sets, by dotted key.
+        arrivals: plain data of `workloads.arrivals`, the deadline and a trace's rows in it.
+    """
+
+    name: str
+    changes: dict[str, Any]
+    workload: str
+    workload_options: dict[str, Any]
+    arrivals: dict[str, Any]
+    placement: PlacementName
+    fallback_policy: str
+    decide_at: Literal["tick", "arrival"]
+    epoch_s: float
+    epochs: int
+    warm_up_epochs: int
+    channels: ChannelSettings
+    reward: RewardSettings
+    on_refusal: Literal["fail", "local"]
+    timeouts: Timeouts
+
+    @property
+    def horizon_s(self) -> float:
+        """The last instant at which a task can arrive, seconds since the cell's start."""
+        return self.epochs * self.epoch_s
+
+    @property
+    def arrival_settings(self) -> ArrivalSettings:
+        """The arrivals, typed."""
+        return settings_from_plain(self.arrivals)
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment, checked; what is compared under which settings.
+
+    Attributes:
+        file: as it was given.
+        overrides: the ``--set`` texts that were applied.
+        settings: at least one.
+    """
+
+    name: str
+    policies: tuple[PlannedPolicy, ...]
+    seeds: tuple[int, ...]
+    order: Literal["blocked_random", "sequential"]
+    backend: str
+    settings: tuple[Setting, ...]
+    file: str = ""
+    overrides: tuple[str, ...] = ()
+
+
+def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment file.
+
+    Args:
+        path: the file; names of files inside it start at its folder.
+        overrides: ``a.b=c`` texts, applied in order; the value is YAML.
+
+    Raises:
+        BadInput: with everything that is wrong in the file and the overrides.
+    """
+    path = Path(path)
+    experiment = read_experiment(with_overrides(load_document(path), overrides), path.parent)
+    return replace(experiment, overrides=tuple(overrides))
+
+
+def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
+    """A document with ``a.b=c`` texts applied; those that cannot be are among its problems."""
+    problems = list(document.problems)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        source = f"--set {text}"
+        path = tuple(key.strip().split("."))
+        if not (equals and all(path)):
+            problems.append(Problem("expected key=value, for example epochs=10 or reward.energy=0.5", file=source))
+            continue
+        # Short forms in their long form first, so that `channels: 2` has the key channels.rate_bps.
+        document = replace(document, data=spelt_out(document.data))
+        try:
+            document = document.with_value(path, parse_value(value, source), Origin(source))
+        except BadInput as error:
+            problems += error.problems
+    return replace(document, problems=tuple(problems))
+
+
+def read_experiment(document: Document, folder: Path) -> Experiment:
+    """The experiment that a document describes.
+
+    Args:
+        document: overrides already applied.
+        folder: where names of files inside it start.
+
+    Raises:
+        BadInput: with everything that is wrong.
+    """
+    registered = Registered.now()
+    combinations, problems = combine(document)
+    problems = [*document.problems, *problems]
+    settings: list[Setting] = []
+    file: ExperimentFile | None = None
+    for name, changes in combinations.items():
+        changed = document
+        for change in changes:
+            changed = changed.with_value(change.path, change.value, change.origin)
+        try:
+            file, arrivals = _check(changed, registered, folder)
+            settings.append(_setting(name, changes, file, arrivals))
+        except BadInput as error:
+            problems += error.problems
+    raise_problems(problems)
+    assert file is not None
+    return Experiment(
+        name=file.name,
+        policies=tuple(
+            PlannedPolicy(label=each.label, name=each.name, placement=each.placement, options=each.options)
+            for each in file.policies
+        ),
+        seeds=tuple(file.seeds),
+        order=file.order,
+        backend=file.backend,
+        settings=tuple(settings),
+        file=document.file,
+    )
+
+
+def _check(document: Document, registered: Registered, folder: Path) -> tuple[ExperimentFile, ArrivalSettings]:
+    """One combination of a sweep, or all there is without one.
+
+    Raises:
+        BadInput: with everything that is wrong.
+    """
+    problems: list[Problem] = []
+    file = arrivals = None
+    context = replace(registered, placement=document.data.get("placement"))
+    try:
+        file = ExperimentFile.model_validate(document.data, context=context)
+        problems += [document.problem(path, text) for path, text in file.disagreements()]
+    except ValidationError as error:
+        problems += problems_of(error, ExperimentFile, document)
+    if isinstance(document.data.get("arrivals"), dict) and "deadline_s" in document.data["arrivals"]:
+        problems.append(document.problem(("arrivals", "deadline_s"), "belongs one level up, beside `arrivals:`"))
+    try:
+        arrivals = _arrivals(document, folder)
+    except BadInput as error:
+        problems += [_placed(document, problem) for problem in error.problems]
+    raise_problems(problems)
+    assert file is not None
+    assert arrivals is not None
+    return file, arrivals
+
+
+def _arrivals(document: Document, folder: Path) -> ArrivalSettings | None:
+    """The arrivals; None when the model has found the keys themselves wrong.
+
+    Raises:
+        BadInput: with everything that is wrong.
+    """
+    given, deadline_s = document.data.get("arrivals"), document.data.get("deadline_s")
+    if not isinstance(given, dict):
+        return None
+    # A deadline that is wrong is the model's to report, so that here any right one will do.
+    is_number = isinstance(deadline_s, int | float) and not isinstance(deadline_s, bool) and deadline_s > 0
+    settings = settings_from_plain({**given, "deadline_s": deadline_s if is_number else 1.0}, folder)
+    plain_bytes = len(msgspec.msgpack.encode(settings_to_plain(settings)))
+    if plain_bytes > MAX_HEADER_BYTES // 2:  # a cell crosses the wire in one header; the rest of it is small
+        text = f"is {plain_bytes} bytes long; at most {MAX_HEADER_BYTES // 2} are sent to a host, split the experiment"
+        raise BadInput(Problem(text, "arrivals.trace"))
+    return settings
+
+
+def _placed(document: Document, problem: Problem) -> Problem:
+    """A problem that knows its key, with file and line; one of another file stays as it is."""
+    if problem.file:
+        return problem
+    parts = re.findall(r"[^.\[\]]+", problem.key)
+    path: KeyPath = tuple(int(part) if part.isdigit() else part for part in parts)
+    return document.problem(path or ("arrivals",), problem.message)
+
+
+def _setting(name: str, changes: tuple[Change, ...], file: ExperimentFile, arrivals: ArrivalSettings) -> Setting:
+    arrivals = replace(arrivals, deadline_s=file.deadline_s)
+    longest_s = max([file.deadline_s, *(row.deadline_s or 0.0 for row in arrivals.trace)])
+    return Setting(
+        name=name,
+        changes={dotted(change.path): change.value for change in changes},
+        workload=file.workload.name,
+        workload_options=file.workload.options,
+        arrivals=settings_to_plain(arrivals),
+        placement=file.placement,
+        fallback_policy=file.fallback_policy,
+        decide_at=file.decide_at,
+        epoch_s=file.epoch_s,
+        epochs=file.epochs,
+        warm_up_epochs=file.warm_up_epochs,
+        channels=ChannelSettings(
+            count=file.channels.count,
+            model=file.channel_model,
+            rate_bps=file.channels.rate_bps,
+            parameters=file.channels.parameters,
+        ),
+        reward=RewardSettings(
+            latency=file.reward.latency, energy=file.reward.energy, miss_penalty=file.reward.miss_penalty
+        ),
+        on_refusal=file.on_refusal,
+        timeouts=Timeouts(
+            decision_s=file.timeouts.decision_s,
+            task_s=file.timeouts.task_s or TASK_TIMEOUT_DEADLINES * longest_s,
+            prepare_s=file.timeouts.prepare_s,
+        ),
+    )

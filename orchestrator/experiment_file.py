@@ -1,0 +1,243 @@
+"""The keys of an experiment file: types, defaults, bounds. ``docs/experiments.md`` explains each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from edgebed.policies import policy_class, policy_names
+from edgebed.policies.base import read_options
+from orchestrator.documents import KeyPath
+from orchestrator.validation import Name, Strict, unknown_name
+from workloads import load_workload, workload_names
+
+PlacementName = Literal["controller", "device", "external"]
+
+Seed = Annotated[int, Field(ge=0, le=2**53)]
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
+NotNegative = Annotated[float, Field(ge=0, le=1e12)]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The context in which `ExperimentFile` is validated.
+
+    Attributes:
+        policies, workloads: the names that a file may use.
+        placement: the file's, for policies without their own.
+    """
+
+    policies: tuple[str, ...]
+    workloads: tuple[str, ...]
+    placement: object = None
+
+    @classmethod
+    def now(cls) -> Registered:
+        """What is installed."""
+        return cls(tuple(policy_names()), tuple(workload_names()))
+
+
+def registered(info: ValidationInfo) -> Registered:
+    """The context of a validation."""
+    context = info.context
+    assert isinstance(context, Registered)
+    return context
+
+
+def check_policy_name(name: str, info: ValidationInfo) -> str:
+    """``name``, when a policy has it.
+
+    Raises:
+        ValueError: none has; those that exist are named.
+    """
+    known = registered(info).policies
+    if name not in known:
+        raise ValueError(unknown_name("policy", name, known))
+    return name
+
+
+def _not_yet(what: str, value: Any) -> Any:
+    if value:
+        raise ValueError(f"{what} not available yet; leave the key out")
+    return value
+
+
+def _unavailable(what: str) -> AfterValidator:
+    return AfterValidator(partial(_not_yet, what))
+
+
+class WorkloadChoice(Strict):
+    """``workload``: a name, or a name and its options."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _exists(self, info: ValidationInfo) -> WorkloadChoice:
+        known = registered(info).workloads
+        if self.name not in known:
+            raise ValueError(unknown_name("workload", self.name, known))
+        load_workload(self.name, self.options)  # raises BadInput, a ValueError, on options that it does not have
+        return self
+
+
+class PolicyChoice(Strict):
+    """An entry of ``policies``: a name, or a name with what differs.
+
+    Attributes:
+        label: what tables and reports call it; its name by default.
+        placement: where it decides; the experiment's by default.
+    """
+
+    name: str
+    label: Name = ""
+    placement: PlacementName | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_is_name(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "label" not in value and isinstance(value.get("name"), str):
+            return {**value, "label": value["name"]}
+        return value
+
+    @model_validator(mode="after")
+    def _exists(self, info: ValidationInfo) -> PolicyChoice:
+        known = registered(info)
+        if (self.placement or known.placement) == "external":
+            return self  # someone else's program decides: there is nothing here to check it against
+        check_policy_name(self.name, info)
+        kind = policy_class(self.name)
+        read_options(kind.spec, kind.options_type, self.options)  # BadInput, a ValueError, on what it does not have
+        return self
+
+
+class ChannelChoice(Strict):
+    """``channels``: their number, or a mapping."""
+
+    count: int = Field(default=1, ge=1, le=1024)
+    rate_bps: NotNegative = 0.0
+    parameters: dict[str, float] = Field(default_factory=dict)
+
+
+class RewardChoice(Strict):
+    """``reward``: what a task costs."""
+
+    latency: NotNegative = 1.0
+    energy: NotNegative = 0.0
+    miss_penalty: NotNegative = 1.0
+
+
+class TimeoutChoice(Strict):
+    """``timeouts``; ``task_s`` is 5 deadlines unless given."""
+
+    decision_s: Seconds = 0.25
+    task_s: Seconds | None = None
+    prepare_s: Seconds = 120.0
+
+
+class ExperimentFile(Strict):
+    """One experiment, as written."""
+
+    name: Name = Field(description="names the folder of its runs")
+    workload: WorkloadChoice = Field(description="what is computed, see `edgebed list workloads`")
+    scenario: Annotated[str | None, _unavailable("scenarios are")] = None
+    placement: PlacementName = "controller"
+    deadline_s: Seconds = Field(description="seconds that a task may take")
+    arrivals: dict[str, Any] = Field(description="how tasks arrive, for example {kind: poisson, rate_per_s: 2}")
+    decide_at: Literal["tick", "arrival"] = "tick"
+    epoch_s: Seconds = Field(description="seconds between decisions")
+    epochs: int = Field(ge=1, le=10_000_000, description="how many decision periods a cell has")
+    warm_up_epochs: int = Field(default=1, ge=0)
+    policies: list[PolicyChoice] = Field(min_length=1, description="what is compared, see `edgebed list policies`")
+    fallback_policy: Annotated[str, AfterValidator(check_policy_name)] = "all_local"
+    seeds: list[Seed] = Field(min_length=1, description="a list, for example [1, 2, 3]")
+    order: Literal["blocked_random", "sequential"] = "blocked_random"
+    channels: ChannelChoice = ChannelChoice()
+    channel_model: Literal["none", "share", "sinr"] = "none"
+    reward: RewardChoice = RewardChoice()
+    backend: Literal["hosts", "simulated", "replayed"] = "hosts"
+    on_refusal: Literal["fail", "local"] = "fail"
+    timeouts: TimeoutChoice = TimeoutChoice()
+    stop: Annotated[dict[str, Any] | None, _unavailable("conditions that end a cell early are")] = None
+    faults: Annotated[list[Any] | dict[str, Any] | None, _unavailable("faults are")] = None
+    sweep: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, value: Any) -> Any:
+        return spelt_out(value) if isinstance(value, dict) else value
+
+    @field_validator("backend")
+    @classmethod
+    def _backend_is_there(cls, value: str) -> str:
+        if value != "hosts":
+            raise ValueError(f"{value!r} is not available yet; allowed: 'hosts'")
+        return value
+
+    @field_validator("channel_model")
+    @classmethod
+    def _model_is_there(cls, value: str) -> str:
+        if value == "sinr":
+            raise ValueError("'sinr' needs a scenario, which is not available yet; allowed: 'none' or 'share'")
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, value: list[int]) -> list[int]:
+        twice = sorted({seed for seed in value if value.count(seed) > 1})
+        if twice:
+            raise ValueError(f"has {', '.join(map(str, twice))} more than once")
+        return value
+
+    @field_validator("policies")
+    @classmethod
+    def _labels_differ(cls, value: list[PolicyChoice]) -> list[PolicyChoice]:
+        # Cells are folders, and some file systems take A and a for one.
+        labels = [policy.label.lower() for policy in value]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"has {', '.join(twice)} more than once; give each its own `label`")
+        return value
+
+    def disagreements(self) -> Iterator[tuple[KeyPath, str]]:
+        """Keys that are right by themselves and wrong together, and why."""
+        if self.warm_up_epochs >= self.epochs:
+            yield ("warm_up_epochs",), f"is {self.warm_up_epochs}; allowed: less than epochs, {self.epochs}"
+        if self.channel_model != "none" and not self.channels.rate_bps:
+            text = f"is needed when channel_model is {self.channel_model!r}; bits a second, more than 0"
+            yield ("channels", "rate_bps"), text
+        for index, policy in enumerate(self.policies):
+            placement = self.placement_of(policy)
+            if self.decide_at == "arrival" and placement != "device":
+                text = f"'arrival' is for policies that decide on the devices; {policy.label} decides at {placement!r}"
+                yield ("decide_at",), text
+            if placement != "external":
+                allowed = [each.value for each in policy_class(policy.name).spec.placements]
+                if placement not in allowed:
+                    text = f"{policy.label} cannot decide at {placement!r}; allowed: {', '.join(allowed)}"
+                    yield ("policies", index, "placement"), text
+
+    def placement_of(self, policy: PolicyChoice) -> PlacementName:
+        """Where a policy of this file decides."""
+        return policy.placement or self.placement
+
+
+def spelt_out(data: dict[str, Any]) -> dict[str, Any]:
+    """A file's data with its short forms in their long form: a bare name, a bare number of channels."""
+    long = dict(data)
+    if isinstance(long.get("workload"), str):
+        long["workload"] = {"name": long["workload"]}
+    if isinstance(long.get("policies"), list):
+        long["policies"] = [{"name": each} if isinstance(each, str) else each for each in long["policies"]]
+    if isinstance(long.get("channels"), int):
+        long["channels"] = {"count": long["channels"]}
+    return {key: value for key, value in long.items() if value is not None or key not in _MAY_BE_EMPTY}
+
+
+# `reward:` with nothing below it is how YAML writes an empty mapping.
+_MAY_BE_EMPTY = frozenset({"channels", "reward", "timeouts", "stop", "faults", "sweep", "scenario"})
