@@ -27,6 +27,8 @@ TaskId = Annotated[str, Meta(min_length=1, max_length=160)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 SmallCount = Annotated[int, Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e12)]
+NotNegative = Annotated[float, Meta(ge=0.0, le=1e15)]
+Instant = Annotated[float, Meta(ge=-1e12, le=1e12)]  # excludes NaN and infinities
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Floats = Annotated[list[float], Meta(max_length=1_000_000)]
 
@@ -110,7 +112,7 @@ class Ping(_Message, tag=3):
     """Are you there? ``sent_s`` is the sender's monotonic clock."""
 
     sequence: Count
-    sent_s: float
+    sent_s: Instant
 
 
 class Pong(_Message, tag=4):
@@ -121,9 +123,9 @@ class Pong(_Message, tag=4):
     """
 
     sequence: Count
-    sent_s: float
-    received_s: float
-    replied_s: float
+    sent_s: Instant
+    received_s: Instant
+    replied_s: Instant
     load: Floats = []
 
 
@@ -200,16 +202,16 @@ class TaskResult(_Message, tag=15):
 
     task_id: TaskId
     predicted: Annotated[list[int], Meta(max_length=1024)]
-    offered_s: float
-    received_s: float
-    started_s: float
-    finished_s: float
-    replied_s: float
+    offered_s: Instant
+    received_s: Instant
+    started_s: Instant
+    finished_s: Instant
+    replied_s: Instant
     cpu_s: Seconds
-    energy_j: float | None = None
-    energy_error_j: float | None = None
+    energy_j: NotNegative | None = None
+    energy_error_j: NotNegative | None = None
     energy_source: ShortText = ""
-    granted_bps: float = 0.0
+    granted_bps: NotNegative = 0.0
 
 
 # --- control: everyone <-> controller --------------------------------------------------------------------------------
@@ -243,8 +245,8 @@ class Start(_Message, tag=22):
     """
 
     serial: SmallCount
-    start_s: float
-    run_clock_s: float
+    start_s: Instant
+    run_clock_s: Instant
 
 
 class Stop(_Message, tag=23):
