@@ -1,0 +1,1 @@
+"""What is done to a host so that the programs run there: folders, keys, settings, supervised processes."""
