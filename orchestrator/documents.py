@@ -79,6 +79,7 @@ class Document:
         data = deepcopy(self.data)
         parent: Any = data
         known: KeyPath = ()
+        made: dict[KeyPath, Origin] = {}
         for depth, part in enumerate(path):
             known = (*known, _checked_part(parent, part, known, origin))
             if depth == len(path) - 1:
@@ -86,9 +87,10 @@ class Document:
                 break
             if isinstance(parent, dict) and parent.get(known[-1]) is None:
                 parent[known[-1]] = {}
+                made[known] = origin
             parent = parent[known[-1]]
-        origins = {each: where for each, where in self.origins.items() if each[: len(known)] != known}
-        return replace(self, data=data, origins=origins | {known: origin})
+        kept = {each: where for each, where in self.origins.items() if each[: len(known)] != known}
+        return replace(self, data=data, origins=kept | made | {known: origin})
 
 
 def dotted(path: KeyPath) -> str:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from edgebed.errors import WorkFailed
 
+LOCAL_HOSTS = Path("inventory/hosts/local.yaml")
+"""The hosts file of a project (or checkout) that needs no hardware; what verbs use unless told otherwise."""
+
 _HERE = Path(__file__).resolve().parent
 
 

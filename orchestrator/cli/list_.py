@@ -1,0 +1,97 @@
+"""List the policies, workloads, boards or meters that there are."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli.output import Output
+
+EXAMPLES = ("edgebed list policies", "edgebed list boards --json")
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    POLICIES = "policies"
+    WORKLOADS = "workloads"
+    BOARDS = "boards"
+    METERS = "meters"
+
+
+def command(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List what experiments and hosts files may name, those of other installed packages included."""
+    found = _LISTS[kind]()
+    output = Output(as_json)
+    width = max((len(name) for name in found), default=0)
+    for name, facts in found.items():
+        output.text(f"{name:<{width}}  {facts['summary']}")
+    output.answer({kind.value: [{"name": name, **facts} for name, facts in found.items()]})
+
+
+def _policies() -> dict[str, dict[str, Any]]:
+    from edgebed.policies import policy_class, policy_names
+
+    found = {}
+    for name in policy_names():
+        kind = policy_class(name)
+        found[name] = {
+            "summary": _first_line(kind),
+            "placements": [placement.value for placement in kind.spec.placements],
+            "sets": list(kind.spec.sets),
+            "options": kind.spec.options,
+        }
+    return found
+
+
+def _workloads() -> dict[str, dict[str, Any]]:
+    from workloads import load_workload, workload_names
+
+    return {name: {"summary": _first_line(type(load_workload(name)))} for name in workload_names()}
+
+
+def _boards() -> dict[str, dict[str, Any]]:
+    from orchestrator.inventory import known_boards
+    from orchestrator.shipped import LOCAL_HOSTS
+
+    return {
+        name: {
+            "summary": f"{board.title}; power model {board.power_kind}, {board.idle_w:g} to {board.max_w:g} W "
+            f"+-{board.error_fraction:.0%}",
+            "cores": board.cores,
+            "nominal_hz": board.nominal_hz,
+            "idle_w": board.idle_w,
+            "max_w": board.max_w,
+            "error_fraction": board.error_fraction,
+            "power_source": board.power_source,
+        }
+        for name, board in known_boards(LOCAL_HOSTS).items()
+    }
+
+
+def _meters() -> dict[str, dict[str, Any]]:
+    from edgebed.metering.registry import meter_drivers
+
+    return {
+        name: {"summary": driver.summary, "measures": driver.measures, "settings": dict(driver.settings)}
+        for name, driver in meter_drivers().items()
+    }
+
+
+def _first_line(kind: type) -> str:
+    return (inspect.getdoc(kind) or "").partition("\n")[0]
+
+
+_LISTS: dict[Kind, Callable[[], dict[str, dict[str, Any]]]] = {
+    Kind.POLICIES: _policies,
+    Kind.WORKLOADS: _workloads,
+    Kind.BOARDS: _boards,
+    Kind.METERS: _meters,
+}

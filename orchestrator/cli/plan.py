@@ -1,0 +1,94 @@
+"""Show what would run: cells, hours, tasks, bytes; touches nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli.output import Output
+from orchestrator.inventory import Host, load_inventory
+from orchestrator.plan import Plan, make_plan
+from orchestrator.shipped import LOCAL_HOSTS
+
+EXAMPLES = (
+    "edgebed plan inventory/experiments/demo.yaml",
+    "edgebed plan inventory/experiments/demo.yaml --hosts inventory/hosts/local.yaml --set seeds=[7] --json",
+)
+
+
+def command(
+    experiment: Annotated[Path, typer.Argument(help="The experiment's YAML file.")],
+    hosts: Annotated[Path, typer.Option(help="The hosts' YAML file, an Ansible inventory.")] = LOCAL_HOSTS,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in reward.energy=0.5.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show what would run: cells and their order, hours, tasks, bytes a device could send, hosts.
+
+    Both files are checked, and everything that is wrong with them is reported. Nothing is connected to or written.
+    """
+    plan = make_plan(experiment, hosts, changes or ())
+    output = Output(as_json)
+    for note in load_inventory(hosts).notes:
+        output.note(f"note: {note}")
+    output.text(_text(plan))
+    output.answer(_answer(plan))
+
+
+def _text(plan: Plan) -> str:
+    estimate = plan.estimate
+    factors = [(len(plan.policies), "policies"), (len(plan.seeds), "seeds"), (len(plan.settings), "settings")]
+    product = " x ".join(f"{number} {what}" for number, what in factors if number > 1) or "1"
+    lines = [
+        f"Experiment {plan.experiment}: {len(plan.listed_cells)} cells = {product}",
+        f"About {_duration(estimate.hours)} for {estimate.tasks} tasks; plan hash {plan.plan_hash[:12]}",
+        "",
+        f"Hosts ({plan.hosts_file}), the controller beside {plan.controller}:",
+        *(f"  {_host_line(plan, host)}" for host in plan.hosts),
+        "",
+        f"Cells, in this order ({plan.order}):",
+        *(f"  {number:>3}  {cell.id}" for number, cell in enumerate(plan.listed_cells, 1)),
+    ]
+    return "\n".join(lines)
+
+
+def _host_line(plan: Plan, host: Host) -> str:
+    where = "this machine" if host.connection == "local" else f"ssh {host.address}"
+    parts = [host.board, where]
+    if host.role == "edge_server":
+        parts.append(f"{host.workers} worker{'s' if host.workers != 1 else ''}")
+    else:
+        parts.append(f"up to {plan.estimate.payload_bytes[host.name] / 1e6:.1f} MB sent")
+    if host.slowdown != 1:
+        parts.append(f"slowed down {host.slowdown:g} times (emulated)")
+    if host.link_rate_bps:
+        parts.append(f"uplink paced to {host.link_rate_bps / 1e6:g} Mbit/s")
+    return f"{host.name:<12}  {', '.join(parts)}"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours * 60:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"
+
+
+def _answer(plan: Plan) -> dict[str, Any]:
+    return {
+        "experiment": plan.experiment,
+        "plan_hash": plan.plan_hash,
+        "hours": plan.estimate.hours,
+        "tasks": plan.estimate.tasks,
+        "payload_bytes": plan.estimate.payload_bytes,
+        "order": plan.order,
+        "cells": [
+            {"id": cell.id, "policy": cell.policy, "seed": cell.seed, "setting": cell.setting}
+            for cell in plan.listed_cells
+        ],
+        "settings": {setting.name: setting.changes for setting in plan.settings},
+        "controller": plan.controller,
+        "hosts": {
+            host.name: {"role": host.role, "connection": host.connection, "address": host.address, "board": host.board}
+            for host in plan.hosts
+        },
+    }

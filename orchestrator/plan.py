@@ -1,0 +1,265 @@
+"""Planning a run: its cells and their order, its tasks, what it will take, and the folder that it gets."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import count, product
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from edgebed import __version__
+from edgebed.clock import utc_now
+from edgebed.errors import BadInput, Problem, RunConflict
+from edgebed.policies import make_policy
+from edgebed.randomness import stream
+from edgebed.trace.runs import LATEST, PLAN_FILE
+from edgebed.types import ObservationSpec
+from orchestrator.experiment import Experiment, PlannedPolicy, Setting, load_experiment
+from orchestrator.inventory import Inventory, load_inventory
+from orchestrator.plan_file import (
+    Cell,
+    Estimate,
+    Plan,
+    PlannedCell,
+    TaskList,
+    checksum,
+    tasks_of_setting,
+    with_hash,
+    with_hosts,
+)
+from orchestrator.sweep import BASE_SETTING
+from orchestrator.validation import NAME_RULE, is_name, raise_problems
+from workloads import load_workload
+from workloads.arrivals import PlannedTask
+
+__all__ = ["Plan", "PlannedCell", "create_run_folder", "make_plan", "plan_of"]
+
+INLINE_TASKS = 20_000  # of a plan with more, plan.yaml only has how many there are, and their checksums
+CELL_OVERHEAD_S = 2.0  # to prepare, drain and collect a cell; only used to estimate how long a run takes
+TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+
+T = TypeVar("T")
+
+
+def make_plan(experiment: Path | str, inventory: Path | str, overrides: Sequence[str] = ()) -> Plan:
+    """Plan a run from its two files; touches nothing.
+
+    Raises:
+        BadInput: with everything that is wrong in both files.
+    """
+    problems: list[Problem] = []
+    read_experiment = _gathered(problems, lambda: load_experiment(experiment, overrides))
+    read_inventory = _gathered(problems, lambda: load_inventory(inventory))
+    raise_problems(problems)
+    assert read_experiment is not None
+    assert read_inventory is not None
+    return plan_of(read_experiment, read_inventory)
+
+
+def plan_of(experiment: Experiment, inventory: Inventory) -> Plan:
+    """Plan a run of an experiment on hosts.
+
+    Raises:
+        BadInput: the experiment cannot run on these hosts.
+    """
+    cells = _cells(experiment)
+    raise_problems([*_cell_problems(experiment, cells), *_policy_problems(experiment, inventory)])
+    lists = _task_lists(experiment, [host.name for host in inventory.devices])
+    if not any(found.count for found in lists):
+        raise BadInput(
+            Problem("no task arrives in any cell; raise epochs or the rate of arrivals", file=experiment.file)
+        )
+    plan = Plan(
+        created=utc_now().isoformat(timespec="seconds"),
+        edgebed=__version__,
+        experiment=experiment.name,
+        experiment_file=experiment.file,
+        hosts_file=inventory.file,
+        overrides=list(experiment.overrides),
+        backend=experiment.backend,
+        order=experiment.order,
+        estimate=_estimate(experiment, lists),
+        controller=inventory.controller,
+        edge_servers=list(inventory.edge_servers),
+        devices=list(inventory.devices),
+        boards=inventory.boards,
+        policies=list(experiment.policies),
+        seeds=list(experiment.seeds),
+        settings=list(experiment.settings),
+        listed_cells=cells,
+        task_lists=lists,
+    )
+    return with_hash(with_hosts(plan, inventory))
+
+
+def _gathered(problems: list[Problem], load: Callable[[], T]) -> T | None:
+    try:
+        return load()
+    except BadInput as error:
+        problems += error.problems
+        return None
+
+
+def _cells(experiment: Experiment) -> list[Cell]:
+    """All cells in the order in which they run.
+
+    Blocks of one seed and setting keep together: what is compared runs under the same conditions, minutes apart and
+    not hours, and frames rendered for a seed are used again. Within a block the order of the policies is random, so
+    that none of them always has the warm processor.
+    """
+    cells = []
+    for seed in experiment.seeds:
+        for setting in _shuffled(experiment, experiment.settings, seed, "settings"):
+            for policy in _shuffled(experiment, experiment.policies, seed, "policies", setting.name):
+                suffix = "" if setting.name == BASE_SETTING else f"-{setting.name}"
+                name = f"{policy.label}-s{seed}{suffix}"
+                cells.append(Cell(id=name, policy=policy.label, seed=seed, setting=setting.name))
+    return cells
+
+
+def _shuffled(experiment: Experiment, items: Sequence[T], seed: int, *names: str) -> list[T]:
+    if experiment.order == "sequential":
+        return list(items)
+    return [items[index] for index in stream(seed, "order", *names).permutation(len(items))]
+
+
+def _cell_problems(experiment: Experiment, cells: list[Cell]) -> Iterator[Problem]:
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        if not is_name(cell.id):
+            text = f"the cell's name would be {cell.id!r}; allowed: {NAME_RULE}; give the policy a shorter label"
+            yield Problem(text, key="policies", file=experiment.file)
+        other = seen.setdefault(cell.id.lower(), cell)
+        if other is not cell:
+            text = f"two cells would be named {cell.id}, of {other.policy} and {cell.policy}; give one another label"
+            yield Problem(text, key="policies", file=experiment.file)
+
+
+def _policy_problems(experiment: Experiment, inventory: Inventory) -> Iterator[Problem]:
+    """Make every policy once, for observations as these hosts will give them."""
+    slots = tuple(host.name for host in inventory.devices)
+    servers = tuple(host.name for host in inventory.edge_servers)
+    for setting in experiment.settings:
+        spec = ObservationSpec(slots, servers, setting.channels.count)
+        names = [(each.name, each.options) for each in experiment.policies if _is_ours(each, setting)]
+        for name, options in [*names, (setting.fallback_policy, {})]:
+            try:
+                make_policy(name, spec, options)
+            except BadInput as error:
+                yield Problem(str(error), key="policies", file=experiment.file)
+
+
+def _is_ours(policy: PlannedPolicy, setting: Setting) -> bool:
+    return (policy.placement or setting.placement) != "external"
+
+
+def _task_lists(experiment: Experiment, devices: Sequence[str]) -> list[TaskList]:
+    """The tasks of every seed and device; settings that change nothing about them share a list."""
+    lists: list[TaskList] = []
+    listed = 0
+    for seed, device in product(experiment.seeds, devices):
+        found: dict[str, TaskList] = {}
+        for setting in experiment.settings:
+            tasks = tasks_of_setting(setting, seed, device)
+            name = checksum(tasks)
+            if name not in found:
+                listed += len(tasks)
+                found[name] = _task_list(tasks, seed, device, is_listed=listed <= INLINE_TASKS)
+            found[name].settings.append(setting.name)
+        lists += found.values()
+    return lists if listed <= INLINE_TASKS else [msgspec.structs.replace(each, tasks=None) for each in lists]
+
+
+def _task_list(tasks: Sequence[PlannedTask], seed: int, device: str, *, is_listed: bool) -> TaskList:
+    return TaskList(
+        seed=seed,
+        device=device,
+        settings=[],
+        count=len(tasks),
+        frames=sum(task.frames for task in tasks),
+        sha256=checksum(tasks),
+        tasks=[(task.offset_s, task.frames, task.deadline_s) for task in tasks] if is_listed else None,
+    )
+
+
+def _estimate(experiment: Experiment, lists: list[TaskList]) -> Estimate:
+    policies = len(experiment.policies)
+    blocks = [
+        setting.horizon_s + setting.arrival_settings.deadline_s + CELL_OVERHEAD_S for setting in experiment.settings
+    ]
+    frame_bytes = _frame_bytes(experiment.settings)
+    payload_bytes: dict[str, int] = defaultdict(int)
+    for found in lists:
+        payload_bytes[found.device] += (
+            round(found.frames * sum(frame_bytes[name] for name in found.settings)) * policies
+        )
+    return Estimate(
+        hours=round(sum(blocks) * len(experiment.seeds) * policies / 3600, 4),
+        tasks=sum(found.count * len(found.settings) for found in lists) * policies,
+        payload_bytes=dict(payload_bytes),
+    )
+
+
+def _frame_bytes(settings: Sequence[Setting]) -> dict[str, float]:
+    """Size of a frame under each setting; a workload is made once, however many settings have it."""
+    known: dict[str, float] = {}
+    for setting in settings:
+        key = repr((setting.workload, setting.workload_options))
+        if key not in known:
+            known[key] = load_workload(setting.workload, setting.workload_options).demand.bytes_per_frame
+    return {each.name: known[repr((each.workload, each.workload_options))] for each in settings}
+
+
+def create_run_folder(plan: Plan, runs_dir: Path | str, now: datetime | None = None) -> Path:
+    """Make ``<runs>/<experiment>/<UTC time>/`` with the plan in it, and point ``latest`` to it.
+
+    The plan in the folder has the run's name in ``run_id``. A folder that exists is never used again: a second run in
+    the same second gets ``-2`` behind its time.
+
+    Args:
+        plan: what will run.
+        runs_dir: made where it is missing.
+        now: what time it is, UTC.
+
+    Raises:
+        BadInput: the folder cannot be made.
+        RunConflict: ``latest`` is something else than a link.
+    """
+    parent = Path(runs_dir) / plan.experiment
+    time = (now or utc_now()).strftime(TIME_FORMAT)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = _new_folder(parent, time)
+    except OSError as error:
+        raise BadInput(Problem(f"no run folder can be made here: {error.strerror}", file=str(parent))) from None
+    planned = msgspec.structs.replace(plan, run_id=f"{plan.experiment}-{folder.name}")
+    (folder / PLAN_FILE).write_text(planned.to_yaml(), encoding="utf-8")
+    _point_latest(parent, folder.name)
+    return folder
+
+
+def _new_folder(parent: Path, time: str) -> Path:
+    for number in count(1):
+        folder = parent / (time if number == 1 else f"{time}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("unreachable")
+
+
+def _point_latest(parent: Path, name: str) -> None:
+    latest = parent / LATEST
+    if latest.exists() and not latest.is_symlink():
+        raise RunConflict(f"{latest}: is not the link that edgebed makes to the newest run; move it away")
+    # A link cannot be changed in place; a new one takes its name in one step, so that there is always one.
+    fresh = parent / f".{LATEST}.{os.getpid()}"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(name)
+    fresh.replace(latest)

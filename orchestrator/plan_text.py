@@ -1,0 +1,67 @@
+"""The text of ``plan.yaml``: for people to read, and exactly what was written when it is read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgebed.errors import BadInput, Problem
+
+_HEADER = """\
+# What a run does, decided before it started. Written by edgebed and read again by `edgebed resume` and the report;
+# its hash guards it, so do not edit it: change the experiment and run that.
+"""
+
+
+class _OnOneLine(dict[str, Any]):
+    """A mapping that is written as ``{a: b}``, as far as a line is wide."""
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # libyaml where it is there
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(
+    _OnOneLine,
+    lambda dumper, mapping: dumper.represent_mapping("tag:yaml.org,2002:map", mapping.items(), flow_style=True),
+)
+
+
+def _list(dumper: Any, items: list[Any]) -> yaml.Node:
+    """Numbers and words on one line, everything else an item a line."""
+    is_flat = not any(isinstance(item, list | tuple | dict) for item in items)
+    node: yaml.Node = dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=is_flat)
+    return node
+
+
+_Dumper.add_representer(list, _list)
+
+
+def plan_to_text(plain: dict[str, Any]) -> str:
+    """A plan's plain data as the text of ``plan.yaml``."""
+    lines = {key: [_OnOneLine(each) for each in plain[key]] for key in ("policies", "cells", "tasks")}
+    short = plain | lines | {"seeds": plain["seeds"]}
+    text: str = yaml.dump(
+        short, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
+    )
+    return _HEADER + text
+
+
+def plan_from_text(path: Path) -> dict[str, Any]:
+    """The plain data of a ``plan.yaml``, not checked.
+
+    Raises:
+        BadInput: it cannot be read, is not YAML, or not a mapping.
+    """
+    try:
+        plain = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (safe)
+    except OSError as error:
+        raise BadInput(Problem(f"cannot be read: {error.strerror}", file=str(path))) from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise BadInput(Problem(f"is not YAML: {error}", file=str(path))) from None
+    if not isinstance(plain, dict):
+        raise BadInput(Problem("is not a plan: expected a mapping", file=str(path)))
+    return plain
