@@ -28,8 +28,7 @@ OptionsType = TypeVar("OptionsType", bound=Options)
 class Policy(ABC):
     """Decides, for every slot at once, what the devices are to do with their waiting tasks.
 
-    The same object serves both placements. A controller shows it all devices. On a device ``observation_spec`` still
-    has a slot for each device of the cell, so that a slot keeps its index, but only the device's own is ``present``.
+    The same class serves both placements: a controller shows it all devices, a device shows it itself, one slot.
 
     Attributes:
         spec: name, needs and settings; a class attribute, readable with no hardware there.

@@ -19,7 +19,7 @@ class QueueThreshold(Policy):
     """Offloads when the device's queue is longer than the shortest server queue by more than a threshold.
 
     It looks at queues only: neither at the link nor at speeds, nor at what the other devices are about to do at the
-    same tick (`greedy_latency` does). Device i uploads on channel i mod C.
+    same tick (`greedy_latency` does). Slot i uploads on channel i mod C.
     """
 
     spec = PolicySpec(

@@ -22,8 +22,8 @@ class CoinOptions(Options):
 class UniformRandom(Policy):
     """Offloads with probability p, to a server and channel drawn uniformly among those that are allowed.
 
-    Each slot has a random stream of its own, named after the device, and draws from it at every decision. So a device
-    is dealt the same actions whether the controller decides or it does, and whoever else is absent.
+    Each slot has a random stream of its own, named after the device, and draws from it at every decision. So what one
+    device is dealt does not depend on who else there is.
     """
 
     spec = PolicySpec(

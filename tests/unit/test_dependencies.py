@@ -229,7 +229,7 @@ from workloads import load_workload, workload_names
 for name in policy_names():
     policy_spec(name)
 for name in workload_names():
-    load_workload(name).demand
+    load_workload(name).load()
 print(*sorted({name.split(".")[0] for name in sys.modules}))
 """
 

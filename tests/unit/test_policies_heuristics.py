@@ -111,15 +111,17 @@ class TestUniformRandom:
         assert counts[[0, 2]].tolist() == [0, 0]
         assert np.abs(counts[[1, 3, 4]] / len(drawn) - 1 / 3).max() <= 5 * np.sqrt(2 / 9 / len(drawn))
 
-    def test_a_device_is_dealt_the_same_whoever_decides_and_whoever_is_absent(self) -> None:
-        spec = spec_of(6, channels=3)
-        central, alone = (make_policy("uniform_random", spec) for _ in range(2))
-        central.reset(9)
-        alone.reset(9)
-        everyone = observe(spec, DEVICE, SERVER)
+    def test_what_a_device_is_dealt_does_not_depend_on_who_else_there_is(self) -> None:
+        crowd, alone = spec_of(6, channels=3), ObservationSpec(("pi-4",), ("edge-0",), 3)
+        policies = [make_policy("uniform_random", spec) for spec in (crowd, crowd, alone)]
+        for policy in policies:
+            policy.reset(9)
+        everyone = observe(crowd, DEVICE, SERVER)
         only_four = replace(everyone, present=np.arange(6) == 4)
         for _ in range(50):
-            assert central.decide(everyone).slot(4) == alone.decide(only_four).slot(4)
+            dealt = policies[0].decide(everyone).slot(4)
+            assert dealt == policies[1].decide(only_four).slot(4)
+            assert dealt == policies[2].decide(observe(alone, DEVICE, SERVER)).slot(0)
 
     def test_devices_and_seeds_differ(self) -> None:
         spec = spec_of(2)
