@@ -1,0 +1,60 @@
+# make demo    the main job on this machine: a real edge server, three real device agents, five policies, a report
+# make test    the tests
+# make check   everything that a change must pass: format, lint, types, tests
+# make bench   the benchmarks
+# All of them make .venv and install what they need, by pip, from the package index. None of them installs torch.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNS ?= runs
+STAMPS := $(VENV)/.installed
+
+.PHONY: demo test check lint types format bench clean demo-check
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("edgebed needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)-orchestrator: pyproject.toml | $(BIN)/python
+	@echo "installing edgebed[orchestrator] into $(VENV): about 120 MB of packages"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[orchestrator]'
+	@touch $@
+
+$(STAMPS)-dev: pyproject.toml | $(BIN)/python
+	@echo "installing edgebed[orchestrator,dev] into $(VENV): about 250 MB of packages (no torch)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[orchestrator,dev]'
+	@touch $@ $(STAMPS)-orchestrator
+
+demo: $(STAMPS)-orchestrator
+	$(BIN)/edgebed run inventory/experiments/demo.yaml --hosts inventory/hosts/local.yaml --runs $(RUNS)
+	@echo "report: $(RUNS)/demo/latest/report.html"
+
+demo-check: $(STAMPS)-orchestrator
+	$(BIN)/python -m tests.acceptance.demo $(RUNS)/demo/latest
+
+test: $(STAMPS)-dev
+	$(BIN)/python -m pytest
+
+lint: $(STAMPS)-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMPS)-dev
+	$(BIN)/mypy
+
+format: $(STAMPS)-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: lint types test
+
+bench: $(STAMPS)-dev
+	$(BIN)/python -m benchmarks.run_all
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
