@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -42,7 +43,7 @@ class Group:
     children: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass
 class AnsibleInventory:
     """The groups and hosts of a file.
 
@@ -59,19 +60,28 @@ class AnsibleInventory:
     problems: list[Problem] = field(default_factory=list)
 
     def members(self, group_name: str) -> list[str]:
-        """The hosts of a group and of the groups inside it, in the file's order."""
-        names: dict[str, None] = {}
-        for name in self.inside(group_name):
-            names |= dict.fromkeys(self.groups[name].hosts)
-        return list(names)
+        """The hosts of a group and of the groups inside it, in the file's order. Ask when all has been read."""
+        return list(self._members.get(group_name, ()))
 
     def variables(self, host: str) -> dict[str, Variable]:
         """A host's variables after all groups have had their say."""
-        around = [name for name in self.groups if host in self.members(name)] + [ROOT]
         merged: dict[str, Variable] = {}
-        for name in sorted(set(around) & self.groups.keys(), key=self._rank):
-            merged |= self.groups[name].variables
+        for name in self._ranked:
+            if name == ROOT or host in self._members[name]:
+                merged |= self.groups[name].variables
         return merged | self.hosts[host]
+
+    @cached_property
+    def _members(self) -> dict[str, dict[str, None]]:
+        return {
+            name: {host: None for inner in self.inside(name) for host in self.groups[inner].hosts}
+            for name in self.groups
+        }
+
+    @cached_property
+    def _ranked(self) -> list[str]:
+        """All groups, those that win last."""
+        return sorted(self.groups, key=self._rank)
 
     def inside(self, group_name: str) -> list[str]:
         """A group and all groups inside it."""
@@ -85,7 +95,6 @@ class AnsibleInventory:
         return list(found)
 
     def _rank(self, group_name: str) -> tuple[int, int, str]:
-        """Groups of a higher rank win."""
         priority = self.groups[group_name].variables.get("ansible_group_priority")
         chosen = priority.value if priority and isinstance(priority.value, int) else 1
         return self._depth(group_name, ()), chosen, group_name

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from edgebed.policies import policy_class, policy_names
-from edgebed.policies.base import read_options
+from edgebed.policies.base import Policy, read_options
 from orchestrator.documents import KeyPath
 from orchestrator.validation import Name, Strict, unknown_name
 from workloads import load_workload, workload_names
@@ -39,6 +39,16 @@ class Registered:
     def now(cls) -> Registered:
         """What is installed."""
         return cls(tuple(policy_names()), tuple(workload_names()))
+
+
+@cache
+def policy_kind(name: str) -> type[Policy]:
+    """The policy called ``name``, remembered: each look-up reads the entry points of every installed package.
+
+    Raises:
+        BadInput: no policy has this name.
+    """
+    return policy_class(name)
 
 
 def registered(info: ValidationInfo) -> Registered:
@@ -111,7 +121,7 @@ class PolicyChoice(Strict):
         if (self.placement or known.placement) == "external":
             return self  # someone else's program decides: there is nothing here to check it against
         check_policy_name(self.name, info)
-        kind = policy_class(self.name)
+        kind = policy_kind(self.name)
         read_options(kind.spec, kind.options_type, self.options)  # BadInput, a ValueError, on what it does not have
         return self
 
@@ -217,7 +227,7 @@ class ExperimentFile(Strict):
                 text = f"'arrival' is for policies that decide on the devices; {policy.label} decides at {placement!r}"
                 yield ("decide_at",), text
             if placement != "external":
-                allowed = [each.value for each in policy_class(policy.name).spec.placements]
+                allowed = [each.value for each in policy_kind(policy.name).spec.placements]
                 if placement not in allowed:
                     text = f"{policy.label} cannot decide at {placement!r}; allowed: {', '.join(allowed)}"
                     yield ("policies", index, "placement"), text

@@ -182,9 +182,10 @@ def _group_problems(ansible: AnsibleInventory) -> Iterator[Problem]:
                 "has no hosts" if group in ansible.groups else f"is missing; there are: {', '.join(ansible.groups)}"
             )
             yield Problem(f"the group {reason}; at least one {what} is needed", key=group, file=document.file)
+    in_both = set(ansible.members(SERVERS)) & set(ansible.members(DEVICES))
     for name in _used(ansible):
         path = ansible.host_paths[name]
-        if name in ansible.members(SERVERS) and name in ansible.members(DEVICES):
+        if name in in_both:
             yield document.problem(path, f"is in both {SERVERS} and {DEVICES}; a host is one or the other")
         if not is_name(name):
             yield document.problem(path, f"{shown(name)} cannot name a host; allowed: {NAME_RULE}")
@@ -272,8 +273,8 @@ def _notes(ansible: AnsibleInventory) -> Iterator[str]:
         seen |= {each.path: key for key, each in ansible.variables(name).items() if is_ignored_ansible(key)}
     for path in seen:
         yield str(document.problem(path, "is accepted and not used"))
-    unused = [name for name in ansible.hosts if name not in _used(ansible)]
-    for name in unused:
+    used = set(_used(ansible))
+    for name in [name for name in ansible.hosts if name not in used]:
         yield str(document.problem(ansible.host_paths[name], f"{name} is in neither {SERVERS} nor {DEVICES}; not used"))
 
 

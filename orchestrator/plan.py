@@ -15,11 +15,11 @@ import msgspec
 from edgebed import __version__
 from edgebed.clock import utc_now
 from edgebed.errors import BadInput, Problem, RunConflict
-from edgebed.policies import make_policy
 from edgebed.randomness import stream
 from edgebed.trace.runs import LATEST, PLAN_FILE
 from edgebed.types import ObservationSpec
 from orchestrator.experiment import Experiment, PlannedPolicy, Setting, load_experiment
+from orchestrator.experiment_file import policy_kind
 from orchestrator.inventory import Inventory, load_inventory
 from orchestrator.plan_file import (
     Cell,
@@ -149,7 +149,7 @@ def _policy_problems(experiment: Experiment, inventory: Inventory) -> Iterator[P
         names = [(each.name, each.options) for each in experiment.policies if _is_ours(each, setting)]
         for name, options in [*names, (setting.fallback_policy, {})]:
             try:
-                make_policy(name, spec, options)
+                policy_kind(name)(spec, options)
             except BadInput as error:
                 yield Problem(str(error), key="policies", file=experiment.file)
 

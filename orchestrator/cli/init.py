@@ -49,7 +49,7 @@ def _next_steps(folder: Path) -> str:
             f"  cd {folder}",
             "  edgebed plan inventory/experiments/demo.yaml      what it would run",
             "  edgebed run inventory/experiments/demo.yaml       on this machine, a few minutes",
-            "For your own devices copy inventory/hosts/pi-cluster.example.yaml and write their names. Boards that edgebed",
-            "does not know (`edgebed list boards`) are described in inventory/boards/, a file each.",
+            "For your own devices copy inventory/hosts/pi-cluster.example.yaml and write their names.",
+            "A board that `edgebed list boards` does not show is described by a file of its own in inventory/boards/.",
         )
     )
