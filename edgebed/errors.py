@@ -11,7 +11,8 @@
     ├── PeerLost (ConnectionError)   a peer went silent
     ├── RemoteError (OSError)        a command or transfer on a host failed
     ├── RunConflict                  a run folder cannot be used this way (changed plan, already complete)
-    └── WorkFailed                   the work was tried and failed; exit status 1
+    ├── WorkFailed                   the work was tried and failed; exit status 1
+    └── OutOfOrder                   a backend's methods were called in an order that makes no sense (`edgebed.backend`)
 
 An error is a sentence: what failed, where, what was expected and what came, and the next step.
 """

@@ -367,6 +367,7 @@ class PolicySpec:
         name: its registered name.
         sets: the fields of a `Decision` that it chooses; the others keep their defaults.
         needs: device features that it reads.
+        needs_server: features of a server, or of its channels, that it reads.
         placements: where it can be evaluated.
     """
 
