@@ -1,0 +1,1 @@
+"""The program beside the devices: it executes what they offload. Its subfolder ``controller`` is a program too."""

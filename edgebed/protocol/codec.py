@@ -10,9 +10,15 @@ from edgebed.errors import ProtocolError
 from edgebed.protocol.messages import (
     MAX_HEADER_BYTES,
     AnyMessage,
+    Bye,
     ControlMessage,
+    Error,
     ErrorCode,
+    Hello,
+    Ping,
+    Pong,
     TaskMessage,
+    Welcome,
 )
 
 M = TypeVar("M")
@@ -47,3 +53,6 @@ class HeaderDecoder(Generic[M]):
 
 task_headers: HeaderDecoder[TaskMessage] = HeaderDecoder(TaskMessage)
 control_headers: HeaderDecoder[ControlMessage] = HeaderDecoder(ControlMessage)
+
+SESSION_KINDS: frozenset[type] = frozenset({Hello, Welcome, Ping, Pong, Error, Bye})
+"""Messages that the sessions themselves deal with, on every service."""

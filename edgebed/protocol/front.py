@@ -16,7 +16,7 @@ import zmq
 from edgebed.clock import Clock
 from edgebed.configuration import Liveness
 from edgebed.errors import BadInput, ProtocolError
-from edgebed.protocol.codec import HeaderDecoder, encode
+from edgebed.protocol.codec import SESSION_KINDS, HeaderDecoder, encode
 from edgebed.protocol.liveness import PeerLiveness
 from edgebed.protocol.messages import (
     MAX_PAYLOAD_BYTES,
@@ -80,7 +80,7 @@ class Front(Generic[M]):
         joined, left: told when a session begins (with the session that it replaces, if any) and ends.
         introduction: gives the plan hash and the cell for each Welcome.
 
-    The three callbacks may also be set later, before the first `receive`.
+    The four callbacks may also be set later, before the first `receive`.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Front(Generic[M]):
         self._name = name
         self._instance = instance
         self._roles = roles
-        self._load = load
+        self.load = load
         self.on_joined = joined
         self.on_left = left
         self.introduction = introduction
@@ -129,6 +129,7 @@ class Front(Generic[M]):
         except zmq.ZMQError as error:
             self.socket.close()
             raise BadInput(f"cannot listen on {bind}: {error.strerror}; is another edgebed using this port?") from None
+        self._watched: list[tuple[Socket, int]] = [(self.socket, zmq.POLLIN)]
         self.endpoint = self.socket.get_string(zmq.LAST_ENDPOINT)
 
     # -- receiving --------------------------------------------------------------------------------------------------
@@ -136,46 +137,51 @@ class Front(Generic[M]):
     def receive(self, limit: int = 256) -> Iterator[tuple[Session, M, zmq.Frame | None]]:
         """Messages that have come, at most ``limit``, without waiting."""
         for _ in range(limit):
-            try:
-                identity = self.socket.recv(zmq.NOBLOCK)
-            except zmq.Again:
+            # Asking costs a fifth of what the exception of an empty socket costs; `Frame.more` a tenth of RCVMORE.
+            if not zmq.zmq_poll(self._watched, 0):
                 return
-            frames: list[zmq.Frame] = []
-            while self.socket.getsockopt(zmq.RCVMORE):
-                frames.append(self.socket.recv(copy=False))
+            identity = self.socket.recv(zmq.NOBLOCK)
+            header = last = self.socket.recv(copy=False)
+            payload = None
+            if header.more:
+                payload = last = self.socket.recv(copy=False)
             self.counters.received += 1
-            session = self.sessions.get(identity)
             try:
-                item = self._interpret(identity, session, frames)
+                if last.more:
+                    self._refuse_rest(last)
+                message = self._decoder.decode(header.buffer)
+                session = self.sessions.get(identity)
+                if session is None or type(message) in SESSION_KINDS:
+                    self._hold_session(identity, session, message, header)
+                    continue
             except ProtocolError as error:
                 self.counters.malformed += 1
                 self.reply_error(identity, error)
                 continue
-            if item is not None:
-                yield item
+            session.liveness.heard_s = self._clock.now_s()
+            yield session, message, payload
 
-    def _interpret(
-        self, identity: bytes, session: Session | None, frames: list[zmq.Frame]
-    ) -> tuple[Session, M, zmq.Frame | None] | None:
-        if not 1 <= len(frames) <= 2:
-            raise ProtocolError(ErrorCode.BAD_MESSAGE, f"a message of {len(frames)} frames; 1 or 2 are allowed")
+    def _refuse_rest(self, last: zmq.Frame) -> None:
+        while last.more:
+            last = self.socket.recv(copy=False)
+        raise ProtocolError(ErrorCode.BAD_MESSAGE, "a message of more than 2 frames")
+
+    def _hold_session(self, identity: bytes, session: Session | None, message: M, header: zmq.Frame) -> None:
         now_s = self._clock.now_s()
-        message = self._decoder.decode(frames[0].buffer)
         if isinstance(message, Hello):
-            self._introduce(identity, message, frames[0], now_s)
-            return None
+            self._introduce(identity, message, header, now_s)
+            return
         if isinstance(message, Error):
-            return None  # never answered: two confused peers would go on for ever
+            return  # never answered: two confused peers would go on for ever
         if session is None:
             raise ProtocolError(ErrorCode.NOT_INTRODUCED, "say Hello first")
         session.liveness.heard_s = now_s
         if isinstance(message, Ping):
-            self.send(session, Pong(message.sequence, message.sent_s, now_s, self._clock.now_s(), self._load()))
-            return None
-        if isinstance(message, Bye):
+            self.send(session, Pong(message.sequence, message.sent_s, now_s, self._clock.now_s(), self.load()))
+        elif isinstance(message, Bye):
             self._end(session, message.reason or "left")
-            return None
-        return session, message, frames[1] if len(frames) == 2 else None
+        else:
+            raise ProtocolError(ErrorCode.UNEXPECTED, f"a {type(message).__name__} is not for the listening side")
 
     def _introduce(self, identity: bytes, hello: Hello, frame: zmq.Frame, now_s: float) -> None:
         peer = self._allow.peer_of(_user_of(frame))

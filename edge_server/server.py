@@ -1,0 +1,138 @@
+"""The edge server's event loop: one I/O thread for all sockets; workers hand over through a queue and wake it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+
+import zmq
+
+from edge_server.admission import Admission, HeldTask
+from edge_server.intake import Intake
+from edge_server.membership import Membership
+from edge_server.telemetry import Telemetry
+from edge_server.workers import Prepared
+from edgebed.clock import Clock
+from edgebed.configuration import ServerConfig
+from edgebed.metering.board import board_from_dict
+from edgebed.protocol.front import Front, Session
+from edgebed.protocol.link import Link
+from edgebed.protocol.messages import ControlMessage, TaskMessage
+from edgebed.protocol.waker import Waker
+from edgebed.trace.outbox import Outbox
+
+_log = logging.getLogger("edge_server")
+
+HOUSEKEEPING_S = 0.05
+"""How often timers, heartbeats and reports are looked at."""
+
+DRAIN_S = 5.0
+"""How long a server that is asked to end goes on with what it has."""
+
+
+class EdgeServer:
+    """Owns the sockets, and brings devices, workers and the controller together.
+
+    Args:
+        front: the listening socket; its callbacks are set here.
+        link: to the controller; None for a server that nobody controls.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        clock: Clock,
+        front: Front[TaskMessage],
+        link: Link[ControlMessage] | None,
+        outbox: Outbox,
+        waker: Waker,
+    ) -> None:
+        self._clock = clock
+        self._front = front
+        self._link = link
+        self._outbox = outbox
+        self._waker = waker
+        self.stopping = False
+        self._finished: deque[HeldTask] = deque()
+        self._prepared: deque[Prepared] = deque()
+        self._admission = Admission(config.queue_tasks, config.queue_bytes)
+        board = board_from_dict(config.board) if config.board else None
+        self._intake = Intake(front, self._admission, clock, board, config.slowdown)
+        self._telemetry = Telemetry(config, clock, board, outbox)
+        self._membership = Membership(
+            config,
+            clock,
+            link,
+            outbox,
+            self._intake,
+            self._admission,
+            self._telemetry,
+            finished=self._finished,
+            prepared=self._prepared,
+            wake=waker.wake,
+        )
+        front.on_joined, front.on_left = self._joined, self._left
+        front.introduction = self._membership.introduction
+        front.load = self._membership.load_values
+        self._poller = zmq.Poller()
+        self._poller.register(front.socket, zmq.POLLIN)
+        self._poller.register(waker.read_fd, zmq.POLLIN)
+        if link is not None:
+            link.register(self._poller)
+        self._due_s = clock.now_s()
+
+    def run(self) -> None:
+        """Serve until asked to stop, then finish what is there."""
+        while not self.stopping and not self._membership.orphaned:
+            self.turn()
+        self._drain()
+        self._membership.close()
+        self._front.close("the edge server stops")
+
+    def _drain(self) -> None:
+        self._admission.draining = True
+        give_up_s = self._clock.now_s() + DRAIN_S
+        while len(self._admission) and self._clock.now_s() < give_up_s:
+            self.turn()
+        if len(self._admission):
+            _log.warning("%d tasks are left unfinished after %g s", len(self._admission), DRAIN_S)
+
+    def turn(self) -> None:
+        """Wait for whatever comes next, and deal with it."""
+        self._waker.will_wait()
+        handed_over = self._finished or self._prepared or self.stopping
+        ready = dict(self._poller.poll(0 if handed_over else self._patience_ms()))
+        self._waker.has_waited(self._waker.read_fd in ready)
+        if self._front.socket in ready:
+            for session, message, payload in self._front.receive():
+                self._intake.handle(session, message, payload)
+        if self._finished:
+            self._intake.answer(self._finished)
+        now_s = self._clock.now_s()
+        if self._intake.arbiter is not None:
+            self._intake.grant(now_s)
+        if now_s >= self._due_s or self._prepared or (self._link is not None and self._link.socket in ready):
+            self._due_s = now_s + HOUSEKEEPING_S
+            self._keep_house(now_s)
+
+    def _patience_ms(self) -> int:
+        due_s = self._due_s
+        if self._intake.arbiter is not None:
+            due_s = min(due_s, self._intake.arbiter.due_s())
+        return max(0, math.ceil((due_s - self._clock.now_s()) * 1000))
+
+    def _keep_house(self, now_s: float) -> None:
+        while self._prepared:
+            self._membership.prepared(self._prepared.popleft())
+        self._membership.turn(now_s)
+        self._front.expire(now_s)
+
+    def _joined(self, session: Session, old: Session | None) -> None:
+        self._intake.joined(session, old)
+        again = old is not None and old.instance != session.instance
+        self._telemetry.event("peer_joined", {"peer": session.name, "restarted": again})
+
+    def _left(self, session: Session, reason: str) -> None:
+        self._intake.left(session, reason)
+        self._telemetry.event("peer_left", {"peer": session.name, "reason": reason})
