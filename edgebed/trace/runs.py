@@ -93,7 +93,8 @@ class Run:
             raise BadInput(
                 f"{self.path} has no tables yet (state: {self.manifest.state}); `edgebed resume {self.path}` ends it"
             )
-        connection: DuckDBPyConnection = duckdb.connect()
+        # Without the setting a query that names no table may find a variable of this program.
+        connection: DuckDBPyConnection = duckdb.connect(config={"python_enable_replacements": False})
         for table in TABLES:
             # A name in brackets is a pattern to DuckDB; quoted, it is itself.
             path = sql_text(_literal_pattern(self.path / f"{table}.parquet"))
