@@ -1,0 +1,154 @@
+"""Deciding on the device: what it knows of itself as an observation, and a policy that is asked for one slot."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from device_agent.task import Task
+from edgebed.errors import BadInput
+from edgebed.policies import make_policy
+from edgebed.protocol.cells import CellSpec
+from edgebed.randomness import stream
+from edgebed.types import DEVICE_FEATURES, Observation, ObservationSpec, SlotDecision
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """What a device knows of itself at one moment, besides its waiting tasks. Units as in `DEVICE_FEATURES`."""
+
+    queue_delay_s: float
+    speed_hz: float
+    uplink_queue_bytes: float
+    link_rate_bps: float
+    round_trip_s: float
+    cpu: float
+    position_m: tuple[float, float]
+
+
+def device_values(waiting: Sequence[Task], state: DeviceState, cycles_per_frame: float, now_s: float) -> list[float]:
+    """The device's features, in the order of `edgebed.types.DEVICE_FEATURES`."""
+    frames = sum(task.planned.frames for task in waiting)
+    values: dict[str, float] = {
+        "waiting_tasks": len(waiting),
+        "waiting_frames": frames,
+        "waiting_bytes": sum(task.clip.payload_bytes for task in waiting),
+        "waiting_cycles": frames * cycles_per_frame,
+        "deadline_s": min((task.planned.deadline_s for task in waiting), default=0.0),
+        "waited_s": max((now_s - task.arrived_at_s for task in waiting), default=0.0),
+        "device_queue_delay_s": state.queue_delay_s,
+        "device_speed_hz": state.speed_hz,
+        "uplink_queue_bytes": state.uplink_queue_bytes,
+        "link_rate_bps": state.link_rate_bps,
+        "round_trip_s": state.round_trip_s,
+        "device_cpu": state.cpu,
+        "battery": 1.0,  # no driver reads a battery yet: every device is on mains
+        "position_x_m": state.position_m[0],
+        "position_y_m": state.position_m[1],
+    }
+    return [float(values[feature.name]) for feature in DEVICE_FEATURES]
+
+
+def own_spec(name: str, cell: CellSpec) -> ObservationSpec:
+    """What a device's own observations look like: one slot, every edge server."""
+    return ObservationSpec((name,), tuple(cell.servers), cell.channels.count)
+
+
+def own_observation(
+    spec: ObservationSpec,
+    values: Sequence[float],
+    loads: Sequence[Sequence[float]],
+    servers_up: Sequence[bool],
+    epoch: int,
+) -> Observation:
+    """The observation of one device.
+
+    Args:
+        spec: from `own_spec`.
+        values: from `device_values`.
+        epoch: number of the decision epoch.
+        loads: of each server its features and its channels' (see `edgebed.types`); zeros where they are not known, or
+            not of the width that the spec says.
+        servers_up: False masks every action that offloads to the server.
+    """
+    observation = Observation.empty(spec, epoch)
+    observation.present[0] = True
+    observation.values[0] = values
+    for server, load in enumerate(loads):
+        if len(load) == spec.server_width and all(map(math.isfinite, load)):
+            start = server * spec.server_width
+            observation.server[start : start + spec.server_width] = load
+    for server, is_up in enumerate(servers_up):
+        first = 1 + server * spec.channels
+        observation.allowed_actions[0, first : first + spec.channels] = is_up
+    return observation
+
+
+def flat_observation(observation: Observation) -> list[float]:
+    """How ``epochs.parquet`` holds the observation of one device: its values, then the servers'."""
+    return [float(number) for number in np.concatenate([observation.values[0], observation.server])]
+
+
+def flat_action(decision: SlotDecision) -> list[float]:
+    """How ``epochs.parquet`` holds the decision for one slot."""
+    return [
+        float(decision.site),
+        float(decision.server),
+        float(decision.channel),
+        decision.edge_fraction,
+        decision.cpu_fraction,
+        decision.power_fraction,
+    ]
+
+
+class LocalPolicy:
+    """A policy that is asked by one device for itself.
+
+    Its seed is the device's own: policies that draw would otherwise draw the same on every device.
+
+    Args:
+        role: what it is used for, so that two policies of a cell do not share their draws.
+
+    Raises:
+        BadInput: no such policy, or a wrong option.
+        SchemaMismatch: it needs features that a device does not have.
+    """
+
+    def __init__(self, policy: str, options: Mapping[str, Any], device: str, cell: CellSpec, role: str) -> None:
+        self.spec = own_spec(device, cell)
+        self._policy = make_policy(policy, self.spec, options)
+        self._policy.reset(int(stream(cell.seed, "policy", role, device).integers(2**53)))
+
+    @property
+    def version(self) -> str:
+        """The policy's version, for the trace."""
+        return self._policy.version
+
+    def decide(self, observation: Observation) -> tuple[SlotDecision, float]:
+        """The decision, and how long it took in seconds.
+
+        Raises:
+            BadInput: the decision is out of range or of the wrong shape.
+        """
+        started_s = time.perf_counter()
+        decision = self._policy.decide(observation)
+        compute_s = time.perf_counter() - started_s
+        decision.check(self.spec)
+        return decision.slot(0), compute_s
+
+
+def checked_decision(decision: SlotDecision, cell: CellSpec) -> SlotDecision:
+    """A decision that came from elsewhere, as it is.
+
+    Raises:
+        BadInput: it names a server or channel that the cell does not have, or a value is out of range.
+    """
+    problem = decision.problem(len(cell.servers), cell.channels.count)
+    if problem is not None:
+        raise BadInput(f"decision: {problem}")
+    return decision

@@ -1,0 +1,126 @@
+"""What the device measures of itself while a cell runs: host samples, and the energy of tasks."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from device_agent.energy import EnergyRule, EstimatedEnergy, MeasuredEnergy, NoEnergy
+from edgebed.clock import Clock
+from edgebed.configuration import DeviceConfig
+from edgebed.errors import EdgebedError
+from edgebed.metering.base import Meter, MeterSetup, Reading
+from edgebed.metering.board import Board, board_from_dict
+from edgebed.metering.health import HostSampler
+from edgebed.metering.registry import open_meter
+from edgebed.trace.schema import SampleRecord
+
+_log = logging.getLogger(__name__)
+
+LEAST_IDLE_WINDOW_S = 0.5
+"""A shorter wait before a cell says too little about idle power; then the board's file is asked."""
+
+
+class Telemetry:
+    """Samples of this host, and the rule for the energy of tasks.
+
+    Args:
+        config: names board and meter; without a board there is no energy.
+
+    Raises:
+        BadInput: the board or the meter is described wrongly, or the sensor is not there.
+    """
+
+    def __init__(self, config: DeviceConfig, clock: Clock) -> None:
+        self._clock = clock
+        self._name = config.name
+        self._board = board_from_dict(config.board) if config.board else None
+        self._meter = self._open(config, self._board, clock)
+        self._sampler = HostSampler(
+            clock,
+            sysfs_root=Path(config.sysfs_root),
+            proc_root=Path(config.proc_root),
+            meter=self._meter,
+            host=config.name,
+        )
+        self._idle_start: Reading | None = None
+        self._measured: MeasuredEnergy | None = None
+        self.cpu = 0.0
+
+    @staticmethod
+    def _open(config: DeviceConfig, board: Board | None, clock: Clock) -> Meter | None:
+        if board is None:
+            return None
+        setup = MeterSetup(clock, board, Path(config.sysfs_root), Path(config.proc_root), config.meter_options)
+        return open_meter(config.meter, setup)
+
+    @property
+    def meter_source(self) -> str:
+        """Where power is from; empty when there is no meter."""
+        return "" if self._meter is None else self._meter.source
+
+    @property
+    def meter_problem(self) -> str | None:
+        """Why the meter could not be read last time; None when it could."""
+        return self._sampler.meter_problem
+
+    def sample(self, run_clock_s: float) -> SampleRecord:
+        """A row of ``samples.parquet``, now.
+
+        Args:
+            run_clock_s: the run clock now.
+        """
+        taken = self._sampler.sample()
+        if taken.cpu is not None:
+            self.cpu = taken.cpu
+        if self._measured is not None and self._sampler.last_reading is not None:
+            self._measured.note(self._sampler.last_reading)
+        return SampleRecord(
+            host=self._name,
+            t_s=run_clock_s,
+            cpu=taken.cpu,
+            frequency_hz=taken.frequency_hz,
+            temperature_c=taken.temperature_c,
+            throttle_word=taken.throttle_word,
+            memory_bytes=taken.memory_bytes,
+            rx_bytes=taken.rx_bytes,
+            tx_bytes=taken.tx_bytes,
+            power_w=taken.power_w,
+            power_source=taken.power_source,
+        )
+
+    def begin_idle(self) -> None:
+        """The device is ready and waits: from now until the cell starts is what idle means."""
+        self._sampler.sample()  # utilisation of the first sample is then since here
+        self._idle_start = self._read()
+
+    def energy_rule(self) -> EnergyRule:
+        """The rule for a cell that starts now."""
+        self._measured = None
+        if self._board is None:
+            return NoEnergy()
+        if self._meter is None or not self._meter.source.startswith("measured:"):
+            return EstimatedEnergy(self._board)
+        idle_w, idle_error_w = self._idle_power(self._board)
+        self._measured = MeasuredEnergy(self._board, self._read, idle_w, idle_error_w)
+        reading = self._read()
+        if reading is not None:
+            self._measured.note(reading)
+        return self._measured
+
+    def _idle_power(self, board: Board) -> tuple[float, float]:
+        """Idle power and its error, in watts: measured while waiting for the start if that took long enough."""
+        start, end = self._idle_start, self._read()
+        if start is None or end is None or end.t_s - start.t_s < LEAST_IDLE_WINDOW_S:
+            return board.idle_w, board.error_fraction * board.idle_w
+        seconds = end.t_s - start.t_s
+        return (end.energy_j - start.energy_j) / seconds, (end.error_j - start.error_j) / seconds
+
+    def _read(self) -> Reading | None:
+        if self._meter is None:
+            return None
+        try:
+            return self._meter.read()
+        except EdgebedError as error:
+            _log.warning("the meter cannot be read: %s", error)
+            return None
