@@ -37,7 +37,7 @@ from orchestrator.validation import NAME_RULE, is_name, raise_problems
 from workloads import load_workload
 from workloads.arrivals import PlannedTask
 
-__all__ = ["Plan", "PlannedCell", "create_run_folder", "make_plan", "plan_of"]
+__all__ = ["Plan", "PlannedCell", "create_run_folder", "make_plan", "plan_of", "read_files"]
 
 INLINE_TASKS = 20_000  # of a plan with more, plan.yaml only has how many there are, and their checksums
 CELL_OVERHEAD_S = 2.0  # to prepare, drain and collect a cell; only used to estimate how long a run takes
@@ -52,13 +52,28 @@ def make_plan(experiment: Path | str, inventory: Path | str, overrides: Sequence
     Raises:
         BadInput: with everything that is wrong in both files.
     """
+    return plan_of(*read_files(experiment, inventory, overrides))
+
+
+def read_files(
+    experiment: Path | str, inventory: Path | str, overrides: Sequence[str] = ()
+) -> tuple[Experiment, Inventory]:
+    """Read the two files of a run. The hosts also say how they are reached, which a plan does not.
+
+    Args:
+        experiment: the experiment file.
+        inventory: the hosts file.
+        overrides: ``a.b=c`` texts, for the experiment.
+
+    Raises:
+        BadInput: with everything that is wrong in both files.
+    """
     problems: list[Problem] = []
     read_experiment = _gathered(problems, lambda: load_experiment(experiment, overrides))
     read_inventory = _gathered(problems, lambda: load_inventory(inventory))
-    raise_problems(problems)
-    assert read_experiment is not None
-    assert read_inventory is not None
-    return plan_of(read_experiment, read_inventory)
+    if read_experiment is None or read_inventory is None:
+        raise BadInput(problems)
+    return read_experiment, read_inventory
 
 
 def plan_of(experiment: Experiment, inventory: Inventory) -> Plan:
@@ -129,14 +144,10 @@ def _shuffled(experiment: Experiment, items: Sequence[T], seed: int, *names: str
 
 
 def _cell_problems(experiment: Experiment, cells: list[Cell]) -> Iterator[Problem]:
-    seen: dict[str, Cell] = {}
+    assert len({cell.id for cell in cells}) == len(cells), "labels, seeds and settings differ, and so do their names"
     for cell in cells:
         if not is_name(cell.id):
             text = f"the cell's name would be {cell.id!r}; allowed: {NAME_RULE}; give the policy a shorter label"
-            yield Problem(text, key="policies", file=experiment.file)
-        other = seen.setdefault(cell.id.lower(), cell)
-        if other is not cell:
-            text = f"two cells would be named {cell.id}, of {other.policy} and {cell.policy}; give one another label"
             yield Problem(text, key="policies", file=experiment.file)
 
 

@@ -170,7 +170,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise BadInput(Problem(f"is not a plan of {versions}", file=str(path)))
         try:
             content = content_hash(plain)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:  # of another shape altogether
             raise BadInput(Problem(f"is not a plan: {error}", file=str(path))) from None
         if plain.get("plan_hash") != content:
             raise RunConflict(

@@ -59,16 +59,14 @@ def _leaves(node: Any, where: KeyPath, path: KeyPath) -> Iterator[tuple[KeyPath,
     if isinstance(node, dict):
         for key, inner in node.items():
             yield from _leaves(inner, (*where, key), (*path, *key.split(".")))
-    elif path or node is not None:
+    elif path:  # else the sweep is no mapping at all, which the model reports
         yield where, path, node
 
 
 def _axis_problem(path: KeyPath, values: Any) -> str | None:
     swept = [key for key in ExperimentFile.model_fields if key not in _NOT_SWEPT]
-    if path and path[0] not in swept:
+    if path[0] not in swept:
         return f"{path[0]} cannot be swept; allowed: {', '.join(swept)}"
-    if not path:
-        return f"is {shown(values)}; expected keys with lists, for example {{deadline_s: [0.5, 1]}}"
     if not isinstance(values, list) or not values:
         return f"is {'an empty list' if values == [] else shown(values)}; expected a list of values to try"
     return None

@@ -6,14 +6,14 @@ import types
 import typing
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from edgebed.errors import BadInput, Problem
 from edgebed.protocol.messages import Name as WireName
-from orchestrator.documents import Document, KeyPath, dotted, shown
+from orchestrator.documents import Document, KeyPath, shown
 
 
 class Strict(BaseModel):
@@ -21,8 +21,6 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-
-M = TypeVar("M", bound=BaseModel)
 
 _EXPECTED = {
     "bool_type": "true or false",
@@ -66,20 +64,6 @@ def checked_name(text: str) -> str:
 Name = Annotated[str, AfterValidator(checked_name)]
 
 
-def check_document(document: Document, model: type[M]) -> M:
-    """The document as ``model``.
-
-    Raises:
-        BadInput: with everything that is wrong, the document's own problems first.
-    """
-    try:
-        checked = model.model_validate(document.data)
-    except ValidationError as error:
-        raise_problems([*document.problems, *problems_of(error, model, document)])
-    raise_problems(document.problems)
-    return checked
-
-
 def raise_problems(problems: Iterable[Problem]) -> None:
     """Raise BadInput when there is any problem, each one once, in the order of their lines."""
     unique = list(dict.fromkeys(problems))
@@ -87,13 +71,10 @@ def raise_problems(problems: Iterable[Problem]) -> None:
         raise BadInput(sorted(unique, key=lambda problem: (problem.file, problem.line or 0)))
 
 
-def problems_of(
-    error: ValidationError, model: type[BaseModel], document: Document, prefix: KeyPath = ()
-) -> Iterator[Problem]:
-    """What pydantic found, as problems of ``document`` below the key path ``prefix``."""
+def problems_of(error: ValidationError, model: type[BaseModel], document: Document) -> Iterator[Problem]:
+    """What pydantic found, as problems of ``document``."""
     for detail in error.errors(include_url=False):
-        location = tuple(detail["loc"])
-        yield document.problem((*prefix, *location), sentence(dict(detail), model))
+        yield document.problem(tuple(detail["loc"]), sentence(dict(detail), model))
 
 
 def sentence(detail: dict[str, Any], model: type[BaseModel]) -> str:
@@ -107,7 +88,7 @@ def sentence(detail: dict[str, Any], model: type[BaseModel]) -> str:
     if kind in _EXPECTED:
         return f"is {shown(value)}; expected {_EXPECTED[kind]}"
     if kind in ("literal_error", "enum"):
-        return f"is {shown(value)}{_guess(value, context['expected'])}; allowed: {context['expected']}"
+        return f"is {shown(value)}{_guess(str(value), _words(context['expected']))} allowed: {context['expected']}"
     if kind == "value_error":
         return str(context["error"])
     bounds = [f"{words} {context[name]:g}" for name, words in _BOUNDS.items() if name in context]
@@ -123,27 +104,23 @@ def sentence(detail: dict[str, Any], model: type[BaseModel]) -> str:
 def unknown_key(key: str, allowed: Iterable[str]) -> str:
     """The sentence for a key that does not exist; names the nearest one and all that are allowed."""
     known = list(allowed)
-    near = get_close_matches(key, known, n=1)
-    guess = f"; did you mean {near[0]}?" if near else ";"
-    return f"is not a key here{guess} allowed: {', '.join(known) or 'none'}"
+    return f"is not a key here{_guess(key, known)} allowed: {', '.join(known) or 'none'}"
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that no registry has; names the nearest one and all that exist."""
     names = list(known)
-    near = get_close_matches(name, names, n=1)
-    guess = f"; did you mean {near[0]}?" if near else ";"
-    return f"there is no {what} {name!r}{guess} those that exist: {', '.join(names) or 'none'}"
+    return f"there is no {what} {name!r}{_guess(name, names)} those that exist: {', '.join(names) or 'none'}"
 
 
-def wrong(message: str) -> NoReturn:
-    """Raise a ValueError, from a place that can only hold an expression."""
-    raise ValueError(message)
+def _guess(given: str, known: list[str]) -> str:
+    near = get_close_matches(given, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ";"
 
 
-def _guess(value: Any, expected: str) -> str:
-    near = get_close_matches(str(value), [word.strip(" '") for word in expected.replace(" or ", ",").split(",")], n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def _words(expected: str) -> list[str]:
+    """The values in pydantic's ``'a', 'b' or 'c'``."""
+    return [word.strip(" '") for word in expected.replace(" or ", ",").split(",")]
 
 
 def _meaning(model: type[BaseModel], location: KeyPath) -> str:
@@ -186,19 +163,3 @@ def _unwrapped(annotation: Any) -> Any:
             annotation = next(each for each in typing.get_args(annotation) if each is not type(None))
         else:
             return annotation
-
-
-__all__ = [
-    "NAME_RULE",
-    "Name",
-    "Strict",
-    "check_document",
-    "checked_name",
-    "dotted",
-    "is_name",
-    "problems_of",
-    "raise_problems",
-    "sentence",
-    "unknown_key",
-    "unknown_name",
-]

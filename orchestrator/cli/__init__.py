@@ -99,7 +99,7 @@ def _run_verb(verb: Verb, arguments: list[str]) -> int:
     from edgebed.errors import EXIT_INTERRUPTED, EdgebedError, MissingExtra
 
     try:
-        return _invoke(verb, arguments)
+        status = _invoke(verb, arguments)
     except EdgebedError as error:
         print(error, file=sys.stderr)
         return error.exit_status
@@ -110,8 +110,10 @@ def _run_verb(verb: Verb, arguments: list[str]) -> int:
         print(missing, file=sys.stderr)
         return missing.exit_status
     except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
+    if status == EXIT_INTERRUPTED:  # raised, or turned into a status by typer or by the verb
         print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return status
 
 
 def _invoke(verb: Verb, arguments: list[str]) -> int:

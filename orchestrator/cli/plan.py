@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.cli.output import Output
-from orchestrator.inventory import Host, load_inventory
-from orchestrator.plan import Plan, make_plan
+from orchestrator.inventory import Host
+from orchestrator.plan import Plan, plan_of, read_files
 from orchestrator.shipped import LOCAL_HOSTS
 
 EXAMPLES = (
@@ -30,9 +30,10 @@ def command(
 
     Both files are checked, and everything that is wrong with them is reported. Nothing is connected to or written.
     """
-    plan = make_plan(experiment, hosts, changes or ())
+    described, inventory = read_files(experiment, hosts, changes or ())
+    plan = plan_of(described, inventory)
     output = Output(as_json)
-    for note in load_inventory(hosts).notes:
+    for note in inventory.notes:
         output.note(f"note: {note}")
     output.text(_text(plan))
     output.answer(_answer(plan))
