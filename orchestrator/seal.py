@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from edgebed.errors import BadInput
 from edgebed.metering.health import throttle_flags
 from edgebed.protocol.cells import CellSpec
-from edgebed.trace.runs import TABLES, import_duckdb, sql_text
+from edgebed.trace.runs import TABLES, import_duckdb, sql_file, sql_text
 from edgebed.trace.schema import RECORD_TYPES, TaskRecord, columns
 from orchestrator.seal_staging import PLANNED_RANK, Stage
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 SAMPLE_REACH_S = 2.0
 """A host's sample speaks for the time since the one before it, but for no longer than this."""
 
-_MEMORY_LIMIT = "1GB"
+_MEMORY_LIMIT = "256MB"
 _KEY_COLUMNS = {"_cell": "INTEGER", "_rank": "INTEGER", "_host": "VARCHAR", "_sequence": "BIGINT"}
 
 # The flag that a task gets when its host's throttle word shows one of these.
@@ -72,7 +73,7 @@ def seal(run_folder: Path, cells: Sequence[CellSpec], planned: Iterable[TaskReco
         BadInput: the plan has a task twice, or in a cell that it does not have.
         MissingExtra: DuckDB is not installed.
     """
-    duckdb = import_duckdb("sealing a run")
+    import_duckdb("sealing a run")
     folder = run_folder / ".sealing"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -80,19 +81,26 @@ def seal(run_folder: Path, cells: Sequence[CellSpec], planned: Iterable[TaskReco
         with Stage(folder, cells) as stage:
             stage.add_planned(planned)
             stage.add_segments(run_folder)
-        # One thread: the order of rows, and of the sums of costs, is then the same every time.
-        settings = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "temp_directory": str(folder / "spill")}
-        with duckdb.connect(str(folder / "seal.duckdb"), config=settings) as connection:
-            _load(connection, stage, cells)
-            _check_plan(connection, stage.planned)
-            _make_tables(connection)
-            for table in TABLES:
-                _write_table(connection, table, folder)
-            counts = _count(connection, stage.problems)
+        # DuckDB takes what follows a question mark for options of its database.
+        with tempfile.TemporaryDirectory(prefix="edgebed-", dir=None if "?" in str(folder) else folder) as scratch:
+            counts = _tabulate(stage, cells, folder, Path(scratch))
         _publish(run_folder, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return counts
+
+
+def _tabulate(stage: Stage, cells: Sequence[CellSpec], folder: Path, scratch: Path) -> SealedCounts:
+    """Write the tables into ``folder``; the database and what does not fit into memory go to ``scratch``."""
+    # One thread: the order of rows, and of the sums of costs, is then the same every time.
+    settings = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "temp_directory": str(scratch / "spill")}
+    with import_duckdb("sealing a run").connect(str(scratch / "seal.duckdb"), config=settings) as connection:
+        _load(connection, stage, cells)
+        _check_plan(connection, stage.planned)
+        _make_tables(connection)
+        for table in TABLES:
+            _write_table(connection, table, folder)
+        return _count(connection, stage.problems)
 
 
 def _load(connection: DuckDBPyConnection, stage: Stage, cells: Sequence[CellSpec]) -> None:
@@ -100,7 +108,7 @@ def _load(connection: DuckDBPyConnection, stage: Stage, cells: Sequence[CellSpec
         types = _KEY_COLUMNS | dict(columns(record_type))
         spelled = ", ".join(f"{name}: '{sql_type}'" for name, sql_type in types.items())
         connection.execute(
-            f"CREATE TABLE raw_{kind} AS FROM read_json({sql_text(stage.path(kind))}, "
+            f"CREATE TABLE raw_{kind} AS FROM read_json({sql_file(stage.path(kind))}, "
             f"format = 'newline_delimited', maximum_object_size = {64 << 20}, columns = {{{spelled}}})"
         )
     connection.execute("CREATE TABLE cell (_cell INTEGER, warm_up_epochs BIGINT, task_timeout_s DOUBLE)")

@@ -96,9 +96,7 @@ class Run:
         # Without the setting a query that names no table may find a variable of this program.
         connection: DuckDBPyConnection = duckdb.connect(config={"python_enable_replacements": False})
         for table in TABLES:
-            # A name in brackets is a pattern to DuckDB; quoted, it is itself.
-            path = sql_text(_literal_pattern(self.path / f"{table}.parquet"))
-            connection.execute(f"CREATE VIEW {table} AS FROM read_parquet({path})")
+            connection.execute(f"CREATE VIEW {table} AS FROM read_parquet({sql_file(self.path / f'{table}.parquet')})")
         return connection
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> Answer:
@@ -140,8 +138,12 @@ def sql_text(text: object) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
-def _literal_pattern(path: Path) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path))
+def sql_file(path: Path) -> str:
+    """A path as an SQL literal for DuckDB's reading functions.
+
+    They take names for patterns; bracketed, each letter stands for itself.
+    """
+    return sql_text("".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path)))
 
 
 @dataclass(frozen=True, slots=True)
