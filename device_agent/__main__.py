@@ -46,7 +46,7 @@ def run(config: DeviceConfig) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         agent.is_ending = True
 
-    signal.set_wakeup_fd(agent.wake_up.write_end, warn_on_full_buffer=False)
+    signal.set_wakeup_fd(agent.waker.write_fd, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:

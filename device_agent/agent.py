@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from edgebed.protocol.messages import (
     TaskResult,
 )
 from edgebed.protocol.security import KeyPair
+from edgebed.protocol.waker import Waker
 from edgebed.trace.outbox import Outbox
 from edgebed.trace.reporting import Reporter
 
@@ -54,38 +54,6 @@ STALL_S = 1.0
 """Waking up so much later than planned means that this program was stopped, or starved."""
 
 REPORT_INTERVAL_S = 1.0
-
-
-class WakeUp:
-    """A pipe by which other threads, and signals, end the loop's sleep."""
-
-    def __init__(self) -> None:
-        self.read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-
-    def __call__(self) -> None:
-        """Wake the loop; may be called from any thread."""
-        try:
-            os.write(self._write_end, b"x")
-        except BlockingIOError:
-            return  # full of earlier calls: one is enough
-
-    @property
-    def write_end(self) -> int:
-        """For `signal.set_wakeup_fd`."""
-        return self._write_end
-
-    def drain(self) -> None:
-        """Forget the calls so far."""
-        try:
-            while os.read(self.read_end, 4096):
-                pass
-        except BlockingIOError:
-            return
-
-    def close(self) -> None:
-        """Close both ends."""
-        os.close(self.read_end)
-        os.close(self._write_end)
 
 
 M = TypeVar("M")
@@ -137,17 +105,18 @@ class Agent:
     def __init__(self, config: DeviceConfig, keys: KeyPair, context: Context, clock: Clock, instance: str) -> None:
         self.is_ending = False
         self._config, self._clock = config, clock
-        self.wake_up = WakeUp()
+        self.waker = Waker()
+        self._has_committed = False
         folder = Path(config.state_dir)
         self._outbox = Outbox(folder / f"{PROGRAM}.outbox.sqlite", clock)
-        self._outbox.on_commit = self.wake_up
+        self._outbox.on_commit = self._committed
         self._content = Content(folder)
-        self._executor = Executor(clock, self.wake_up)
+        self._executor = Executor(clock, self.waker.wake)
         self._open_links(config, keys, context, instance)
         self._reporter = Reporter(self._outbox, config.name, self._send_records)
         self._member = Member(self._device())
         self._poller = zmq.Poller()
-        self._poller.register(self.wake_up.read_end, zmq.POLLIN)
+        self._poller.register(self.waker.read_fd, zmq.POLLIN)
         for link in self._links:
             link.register(self._poller)
         self._told_s = self._seen_s = clock.now_s()
@@ -215,10 +184,13 @@ class Agent:
             When there is something to do next.
         """
         now_s = self._clock.now_s()
-        self._poller.poll(math.ceil(max(0.0, due_s - now_s) * 1000))
+        self.waker.will_wait()
+        if self._has_committed or self._executor.has_finished:
+            due_s = now_s
+        ready = dict(self._poller.poll(math.ceil(max(0.0, due_s - now_s) * 1000)))
+        self.waker.has_waited(self.waker.read_fd in ready)
         self._notice_stall(max(due_s, now_s))
         # First all that has come, then what is due: a result that waited in a buffer came in time.
-        self.wake_up.drain()
         self._receive()
         for job in self._executor.finished():
             self._finished(job)
@@ -268,7 +240,7 @@ class Agent:
             link.close("agent stops")
         self._outbox.close()
         self._content.close()
-        self.wake_up.close()
+        self.waker.close()
 
     # -- what comes ---------------------------------------------------------------------------------------------------
 
@@ -277,6 +249,7 @@ class Agent:
             now_s = self._told_s = self._clock.now_s()
             if isinstance(message, Acknowledge):
                 self._reporter.acknowledge(message.last, now_s)
+                self._report_s = now_s  # there is room for more
             elif isinstance(message, Error):
                 _log.warning("the controller says: %s: %s", message.code, message.detail)
             else:
@@ -314,12 +287,18 @@ class Agent:
     def _send_records(self, message: Records, payload: bytes) -> bool:
         return self._control.is_up and self._control.send(message, payload)
 
+    def _committed(self) -> None:
+        """Called from the outbox's thread."""
+        self._has_committed = True
+        self.waker.wake()
+
     def _report(self, now_s: float) -> float:
         """Send what has been committed; again when it takes too long until somebody has it."""
-        if not self._outbox.unacknowledged():
-            return math.inf
-        self._reporter.report(now_s)
-        return now_s + REPORT_INTERVAL_S
+        if self._has_committed or now_s >= self._report_s:
+            self._has_committed = False
+            self._reporter.report(now_s)
+            self._report_s = now_s + REPORT_INTERVAL_S
+        return self._report_s if self._outbox.unacknowledged() else math.inf
 
     def _control_up(self, restarted: bool) -> None:
         now_s = self._told_s = self._clock.now_s()

@@ -135,6 +135,11 @@ class Executor:
                 return False
             return True
 
+    @property
+    def has_finished(self) -> bool:
+        """Is there something for `finished` to give?"""
+        return bool(self._done)
+
     def finished(self) -> list[Job]:
         """The jobs that are done and were not asked for yet, in order."""
         done = []
