@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -119,13 +120,16 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
         if not (equals and all(path)):
             problems.append(Problem("expected key=value, for example epochs=10 or reward.energy=0.5", file=source))
             continue
-        # Short forms in their long form first, so that `channels: 2` has the key channels.rate_bps.
-        document = replace(document, data=spelt_out(document.data))
         try:
-            document = document.with_value(path, parse_value(value, source), Origin(source))
+            document = _spelt_out(document).with_value(path, parse_value(value, source), Origin(source))
         except BadInput as error:
             problems += error.problems
     return replace(document, problems=tuple(problems))
+
+
+def _spelt_out(document: Document) -> Document:
+    """Short forms in their long form, so that ``channels: 2`` has the key ``channels.rate_bps``."""
+    return replace(document, data=spelt_out(document.data))
 
 
 def read_experiment(document: Document, folder: Path) -> Experiment:
@@ -144,10 +148,10 @@ def read_experiment(document: Document, folder: Path) -> Experiment:
     settings: list[Setting] = []
     file: ExperimentFile | None = None
     for name, changes in combinations.items():
-        changed = document
-        for change in changes:
-            changed = changed.with_value(change.path, change.value, change.origin)
         try:
+            changed = _spelt_out(document)
+            for change in changes:
+                changed = _spelt_out(changed.with_value(change.path, change.value, change.origin))
             file, arrivals = _check(changed, registered, folder)
             settings.append(_setting(name, changes, file, arrivals))
         except BadInput as error:
@@ -203,9 +207,9 @@ def _arrivals(document: Document, folder: Path) -> ArrivalSettings | None:
     given, deadline_s = document.data.get("arrivals"), document.data.get("deadline_s")
     if not isinstance(given, dict):
         return None
-    # A deadline that is wrong is the model's to report, so that here any right one will do.
-    is_number = isinstance(deadline_s, int | float) and not isinstance(deadline_s, bool) and deadline_s > 0
-    settings = settings_from_plain({**given, "deadline_s": deadline_s if is_number else 1.0}, folder)
+    if isinstance(deadline_s, bool) or not isinstance(deadline_s, int | float) or not 0 < deadline_s < math.inf:
+        deadline_s = 1.0  # a wrong one is the model's to report, so that here any right one will do
+    settings = settings_from_plain({**given, "deadline_s": deadline_s}, folder)
     plain_bytes = len(msgspec.msgpack.encode(settings_to_plain(settings)))
     if plain_bytes > MAX_HEADER_BYTES // 2:  # a cell crosses the wire in one header; the rest of it is small
         text = f"is {plain_bytes} bytes long; at most {MAX_HEADER_BYTES // 2} are sent to a host, split the experiment"

@@ -277,6 +277,21 @@ def test_a_sweep_that_is_too_large() -> None:
     assert problem == "e.yaml:9: sweep: makes 1600 settings; at most 1000 are allowed"
 
 
+def test_a_sweep_reaches_below_short_forms() -> None:
+    found = experiment(SMALL + "channels: 2\nchannel_model: share\nsweep: {channels.rate_bps: [1e6, 2e6]}\n")
+    assert [(setting.channels.count, setting.channels.rate_bps) for setting in found.settings] == [(2, 1e6), (2, 2e6)]
+
+
+def test_a_sweep_below_a_number_is_a_problem_among_others() -> None:
+    text = SMALL.replace("seeds: [1]", "seeds: []") + "sweep: {epochs.x: [1]}\n"
+    assert "e.yaml:9: epochs: is 4, which has nothing below it" in problems(text)
+
+
+def test_one_wrong_deadline_is_one_problem() -> None:
+    for value in ("0", "-1", ".inf", "'1'", "true", "[1]"):
+        assert len(problems(with_line(f"deadline_s: {value}"))) == 1
+
+
 def test_a_problem_in_one_combination_names_the_sweep() -> None:
     assert problems(SMALL + "sweep:\n  warm_up_epochs: [1]\n  epochs: [1, 2]\n") == [
         "e.yaml:10: warm_up_epochs: is 1; allowed: less than epochs, 1"
