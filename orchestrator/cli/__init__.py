@@ -5,8 +5,9 @@ Nothing but this table is imported before a verb is known, so that ``edgebed --h
 A verb's module has
     - a docstring whose first line is the verb's line in `VERBS` (a test compares them),
     - ``EXAMPLES``, command lines that its help shows,
-    - ``command``, a function with typer annotations, or ``app``, a `typer.Typer` with sub-verbs. What it returns is
-      the exit status, None meaning 0. It raises `edgebed.errors.EdgebedError` and lets `KeyboardInterrupt` through.
+    - ``command``, a function with typer annotations, or ``app``, made by `new_application`, with sub-verbs. What it
+      returns is the exit status, None meaning 0. It raises `edgebed.errors.EdgebedError` and lets `KeyboardInterrupt`
+      through.
 """
 
 from __future__ import annotations
@@ -137,16 +138,23 @@ def _invoke(verb: Verb, arguments: list[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-def application_of(verb: Verb, module: ModuleType) -> typer.Typer:
-    """A verb's module as a typer application, with its examples below its help."""
+def new_application() -> typer.Typer:
+    """A typer application as all verbs are: plain help, plain tracebacks."""
     import typer
 
+    return typer.Typer(
+        add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+
+
+def application_of(verb: Verb, module: ModuleType) -> typer.Typer:
+    """A verb's module as a typer application, with its examples below its help."""
     examples = "\n".join(("\b", "Example:", *(f"  {line}" for line in module.EXAMPLES)))
     if hasattr(module, "app"):
         application: typer.Typer = module.app
+        application.info.help = verb.summary
         application.info.epilog = examples
-        application.info.help = application.info.help or verb.summary
         return application
-    application = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    application = new_application()
     application.command(name=verb.name, epilog=examples)(module.command)
     return application

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 import orchestrator.cli
 from edgebed import __version__
 from edgebed.errors import BadInput, Problem, WorkFailed
-from orchestrator.cli import VERBS, Verb, main
+from orchestrator.cli import VERBS, Verb, main, new_application
 from orchestrator.cli.output import Output
 from orchestrator.plan import make_plan
 from orchestrator.shipped import shipped_inventory
@@ -115,15 +116,16 @@ def test_bad_input_ends_with_status_2(arguments: list[str], message: str, capsys
 
 
 @pytest.fixture
-def run_verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], int]:
-    """Run a function as the verb ``trial``."""
+def run_verb(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run a function, or an application with sub-verbs, as the verb ``trial``."""
 
-    def run(command: Callable[[], Any]) -> int:
+    def run(command: Any, *arguments: str) -> int:
         module = types.ModuleType("a_trial_verb", "Try something.")
-        module.command, module.EXAMPLES = command, ("edgebed trial",)  # type: ignore[attr-defined]
+        module.EXAMPLES = ("edgebed trial",)  # type: ignore[attr-defined]
+        setattr(module, "app" if isinstance(command, typer.Typer) else "command", command)
         monkeypatch.setitem(sys.modules, module.__name__, module)
         monkeypatch.setattr(orchestrator.cli, "VERBS", (Verb("trial", module.__name__, "Try something."),))
-        return main(["trial"])
+        return main(["trial", *arguments])
 
     return run
 
@@ -179,6 +181,37 @@ def test_what_a_verb_returns_is_the_status(run_verb: Callable[..., int], returne
         return returned
 
     assert run_verb(command) == status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "shown"),
+    [
+        (("look",), 3, "looked"),
+        (("look", "--deep"), 4, "looked"),
+        (("--help",), 0, "Example:\n    edgebed trial\n"),
+        (("look", "--help"), 0, "Look at it."),
+        ((), 2, "look   Look at it."),
+        (("loook",), 2, "No such command 'loook'"),
+    ],
+)
+def test_a_verb_may_have_sub_verbs(
+    run_verb: Callable[..., int], capsys: Capture, arguments: tuple[str, ...], status: int, shown: str
+) -> None:
+    app = new_application()
+
+    @app.command()
+    def look(deep: bool = False) -> int:
+        """Look at it."""
+        print("looked")
+        return 4 if deep else 3
+
+    @app.command()
+    def leave() -> None:
+        """Leave it."""
+
+    assert run_verb(app, *arguments) == status
+    captured = capsys.readouterr()
+    assert shown in captured.out + captured.err
 
 
 def test_a_missing_extra_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
