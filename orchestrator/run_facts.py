@@ -1,0 +1,86 @@
+"""The facts of a sealed run that its verdict rests on, read from its tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from edgebed.trace.runs import Run
+from orchestrator.verdict import SUSPECT_CLOCK_ERROR_S, Recognition, RunFacts
+
+INCIDENTS = ("policy_failed", "bad_decision", "meter_failed", "meter_lost", "stalled")
+"""Kinds of events that speak of a fault and not of the network."""
+
+_NAME_OF_RESTARTED = ("member", "peer", "server", "name")
+
+_TASKS = f"""
+SELECT count(*) FILTER (NOT list_contains(flags, 'unplanned')) AS rows,
+       count(*) FILTER (list_contains(flags, 'unplanned')) AS unplanned,
+       count(*) FILTER (outcome = 'done') AS done,
+       count(*) FILTER (outcome = 'unknown') AS unknown,
+       count(*) FILTER (decided_by IS NOT NULL) AS decided,
+       count(*) FILTER (list_contains(flags, 'decision_late')) AS late,
+       count(*) FILTER (decided_by = 'fallback') AS fallback,
+       count(*) FILTER (clock_error_s IS NOT NULL) AS offloaded,
+       count(*) FILTER (clock_error_s > {SUSPECT_CLOCK_ERROR_S}) AS clock_suspect
+FROM tasks
+"""  # noqa: S608  (a constant)
+
+# The same frames are recognised again under every policy, and always with the same result: they count once.
+_RECOGNITION = """
+SELECT site, sum(frames)::BIGINT AS frames, sum(correct)::BIGINT AS correct
+FROM (SELECT DISTINCT ON (site, content_id) site, frames, correct FROM tasks
+      WHERE outcome = 'done' AND correct IS NOT NULL ORDER BY site, content_id, correct)
+GROUP BY site ORDER BY site
+"""
+
+
+def gather_facts(run: Run, planned: int, problems: Sequence[str] = ()) -> RunFacts:
+    """Read the facts of a sealed run.
+
+    Args:
+        run: sealed.
+        planned: tasks of its plan.
+        problems: what sealing reported, see `orchestrator.seal.SealedCounts`.
+
+    Raises:
+        BadInput: the run has not been sealed.
+        MissingExtra: DuckDB is not installed.
+    """
+    (numbers,) = run.query(_TASKS).records()
+    flags = run.query(
+        "SELECT flag, count(*) FROM (SELECT unnest(flags) AS flag FROM tasks) GROUP BY flag ORDER BY flag"
+    )
+    reasons = run.query("SELECT reason, count(*) FROM tasks WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason")
+    events = run.query("SELECT kind, host, detail FROM events").rows
+    kinds = [kind for kind, _, _ in events]
+    return RunFacts(
+        planned=planned,
+        reasons=dict(reasons.rows),
+        flags=dict(flags.rows),
+        recognition=tuple(Recognition(*row) for row in run.query(_RECOGNITION).rows),
+        promised_accuracy=run.manifest.model.accuracy,
+        restarted=tuple(sorted(set(_restarted(events)))),
+        incidents={kind: kinds.count(kind) for kind in INCIDENTS if kind in kinds},
+        problems=tuple(problems),
+        **numbers,
+    )
+
+
+def _restarted(events: Sequence[tuple[Any, ...]]) -> Iterator[str]:
+    """Names of programs that were restarted: by their own word, or by those who saw them come back."""
+    for kind, host, detail in events:
+        if kind == "restarted":
+            yield host
+            continue
+        try:
+            told = json.loads(detail) if detail else None
+        except ValueError:
+            continue
+        if isinstance(told, dict) and told.get("restarted") is True:
+            yield next((str(told[key]) for key in _NAME_OF_RESTARTED if key in told), _named_by(kind, host))
+
+
+def _named_by(kind: str, host: str) -> str:
+    return kind.removesuffix("_up") if kind.endswith("_up") else host

@@ -1,0 +1,166 @@
+"""The verdict: each threshold, on both of its sides, and the facts it is judged by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgebed.trace.runs import Run
+from edgebed.trace.schema import EventRecord, TaskRecord
+from edgebed.trace.segments import outside_path
+from orchestrator.run_facts import gather_facts
+from orchestrator.verdict import Recognition, RunFacts, Standing, judge, probability_of_so_few
+
+MakeRun = Callable[..., Any]
+
+FINE = RunFacts(
+    planned=1000,
+    rows=1000,
+    done=1000,
+    unknown=0,
+    decided=1000,
+    offloaded=500,
+    recognition=(Recognition("device", 2000, 1975), Recognition("edge", 2000, 1990)),
+    promised_accuracy=0.99,
+)
+
+CASES: list[tuple[dict[str, Any], Standing, str]] = [
+    ({}, Standing.VALID, ""),
+    ({"rows": 999}, Standing.INVALID, "999 rows for 1000 planned"),
+    ({"unplanned": 1}, Standing.INVALID, "the plan does not have"),
+    ({"done": 0}, Standing.INVALID, "Not one task"),
+    ({"reasons": {"device_down": 51}}, Standing.INVALID, r"51 of 1000 tasks \(5.1 %\) were lost"),
+    ({"reasons": {"lost": 30, "server_lost": 21}}, Standing.INVALID, "51 of 1000"),
+    ({"reasons": {"lost": 30, "server_lost": 20}}, Standing.SUSPECT, "50 of 1000"),
+    ({"reasons": {"queue_full": 900}}, Standing.VALID, ""),
+    ({"reasons": {"not_run": 51}}, Standing.INVALID, "never run: cells are missing"),
+    ({"reasons": {"not_run": 1}}, Standing.SUSPECT, "1 of 1000 tasks .* never run"),
+    ({"recognition": (Recognition("edge", 1000, 950),)}, Standing.INVALID, "site 'edge' 950 of 1000"),
+    ({"recognition": (Recognition("edge", 1000, 975),)}, Standing.VALID, ""),
+    ({"recognition": (Recognition("edge", 10, 8),)}, Standing.VALID, ""),
+    ({"recognition": (Recognition("edge", 1000, 0),), "promised_accuracy": None}, Standing.VALID, ""),
+    ({"unknown": 51}, Standing.SUSPECT, "is unknown"),
+    ({"unknown": 50}, Standing.VALID, ""),
+    ({"restarted": ("edge-1", "pi-2")}, Standing.SUSPECT, "edge-1, pi-2"),
+    ({"incidents": {"policy_failed": 1, "stalled": 2}}, Standing.SUSPECT, "'policy_failed' was reported once"),
+    ({"late": 51}, Standing.SUSPECT, "came late"),
+    ({"late": 50}, Standing.VALID, ""),
+    ({"fallback": 51}, Standing.SUSPECT, "fallback policy"),
+    ({"clock_suspect": 6}, Standing.SUSPECT, "above 10 ms for 6 of 500"),
+    ({"clock_suspect": 5}, Standing.VALID, ""),
+    ({"flags": {"throttled": 11}}, Standing.SUSPECT, "throttled"),
+    ({"flags": {"throttled": 10, "emulated": 1000, "warm_up": 80}}, Standing.VALID, ""),
+    ({"flags": {"under_voltage": 11}}, Standing.SUSPECT, "voltage"),
+    ({"flags": {"overloaded": 11}}, Standing.SUSPECT, "overloaded"),
+    ({"problems": ("a.records: 3 bytes unreadable",)}, Standing.SUSPECT, "3 bytes"),
+]
+
+
+@pytest.mark.parametrize(("change", "standing", "reason"), CASES)
+def test_thresholds(change: dict[str, Any], standing: Standing, reason: str) -> None:
+    verdict = judge(replace(FINE, **change))
+    assert verdict.verdict is standing, verdict.reasons
+    assert bool(verdict.reasons) == (standing is not Standing.VALID)
+    if reason:
+        with pytest.raises(AssertionError, match=reason):
+            raise AssertionError("\n".join(verdict.reasons))
+    assert all(sentence.endswith(".") for sentence in verdict.reasons)
+
+
+def test_all_reasons_are_given_and_the_grave_ones_first() -> None:
+    verdict = judge(replace(FINE, rows=999, late=500, restarted=("pi-1",)))
+    assert verdict.verdict is Standing.INVALID
+    assert len(verdict.reasons) == 3
+    assert "rows" in verdict.reasons[0]
+
+
+def test_a_run_without_tasks_is_invalid_and_divides_by_nothing() -> None:
+    assert judge(RunFacts(planned=0, rows=0, done=0, unknown=0)).verdict is Standing.INVALID
+
+
+@pytest.mark.parametrize(
+    ("frames", "correct", "accuracy", "expected"),
+    [
+        (1, 0, 0.9, 0.1),
+        (2, 1, 0.5, 0.75),
+        (3, 3, 0.2, 1.0),
+        (10, 0, 0.5, 2**-10),
+        (0, 0, 0.5, 1.0),
+        (5, 5, 1.0, 1.0),
+        (5, 4, 1.0, 0.0),
+    ],
+)
+def test_the_binomial_bound(frames: int, correct: int, accuracy: float, expected: float) -> None:
+    assert probability_of_so_few(Recognition("edge", frames, correct), accuracy) == pytest.approx(expected)
+
+
+def facts_of(made: Any) -> RunFacts:
+    return gather_facts(Run(made.path), made.counts.planned, made.counts.problems)
+
+
+def test_facts_of_a_run_in_which_nothing_happened(shared_run: Any) -> None:
+    facts = facts_of(shared_run)
+    assert (facts.planned, facts.rows, facts.done, facts.unknown) == (855, 855, 855, 0)
+    assert facts.decided == 855
+    assert 0 < facts.offloaded < 855
+    assert facts.flags == {"emulated": 855, "warm_up": facts.flags["warm_up"]}
+    assert [site.site for site in facts.recognition] == ["device", "edge"]
+    verdict = judge(facts)
+    assert verdict.verdict is Standing.VALID, verdict.reasons
+
+
+def test_the_same_frames_count_once_at_a_site(make_run: MakeRun) -> None:
+    one = facts_of(make_run(policies=("all_local",), seeds=(1,), epochs=3))
+    two = facts_of(make_run(policies=("all_local", "all_local_again"), seeds=(1,), epochs=3, name="twice"))
+    assert [site.frames for site in one.recognition] == [site.frames for site in two.recognition]
+
+
+def test_facts_of_a_run_in_which_much_happened(make_run: MakeRun) -> None:
+    def change(row: TaskRecord) -> TaskRecord | None:
+        index = int(row.task_id.rpartition("/")[2])
+        if index == 0:
+            return None
+        if index == 1:
+            row.outcome, row.reason, row.latency_s, row.correct = "failed", "server_lost", None, None
+        if index == 2:
+            row.clock_error_s, row.decided_by, row.flags = 0.02, "fallback", ["decision_late"]
+        return row
+
+    made = make_run(policies=("all_edge",), seeds=(1, 2), epochs=6, throttle_words={"pi-2": 0x5}, change=change)
+    facts = facts_of(made)
+    assert (facts.planned, facts.rows, facts.unknown) == (54, 54, 6)
+    assert facts.reasons == {"not_reported": 6, "server_lost": 6}
+    assert (facts.late, facts.fallback, facts.clock_suspect) == (6, 6, 6)
+    assert facts.flags["throttled"] > 0
+    assert facts.flags["under_voltage"] == facts.flags["throttled"]
+    assert judge(facts).verdict is Standing.INVALID
+
+
+def test_restarts_are_named_once_whoever_saw_them(
+    make_run: MakeRun, write_segment: Callable[..., None], tmp_path: Path
+) -> None:
+    made = make_run(policies=("all_local",), seeds=(1,), epochs=3)
+
+    def event(host: str, kind: str, **detail: Any) -> EventRecord:
+        return EventRecord(t_s=1.0, host=host, kind=kind, detail=json.dumps(detail))
+
+    events = [
+        event("pi-1", "restarted", alive_cell_s=1.0),
+        event("controller", "member_joined", member="pi-1", restarted=True),
+        event("controller", "member_joined", member="pi-2", restarted=False),
+        event("edge-1", "peer_joined", peer="pi-1", restarted=True),
+        event("pi-3", "server_up", server="edge-1", restarted=True),
+        event("pi-3", "controller_up", restarted=True),
+        event("pi-3", "policy_failed", error="x"),
+        EventRecord(t_s=1.0, host="pi-3", kind="note", detail="not JSON"),
+    ]
+    write_segment(outside_path(made.path, "watchers"), 0, events)
+    counts = made.seal_again()
+    facts = gather_facts(Run(made.path), counts.planned)
+    assert facts.restarted == ("controller", "edge-1", "pi-1")
+    assert facts.incidents == {"policy_failed": 1}
