@@ -54,21 +54,23 @@ def device_values(waiting: Sequence[Task], state: DeviceState, cycles_per_frame:
     return [float(values[feature.name]) for feature in DEVICE_FEATURES]
 
 
-def own_spec(name: str, cell: CellSpec) -> ObservationSpec:
-    """What a device's own observations look like: one slot, every edge server."""
-    return ObservationSpec((name,), tuple(cell.servers), cell.channels.count)
+def own_spec(cell: CellSpec) -> ObservationSpec:
+    """What a device's own observations look like: as the joint ones, so that a slot keeps its index everywhere."""
+    return ObservationSpec(tuple(cell.devices), tuple(cell.servers), cell.channels.count)
 
 
 def own_observation(
     spec: ObservationSpec,
+    slot: int,
     values: Sequence[float],
     loads: Sequence[Sequence[float]],
     servers_up: Sequence[bool],
     epoch: int,
 ) -> Observation:
-    """The observation of one device.
+    """The observation of one device: its own slot is present, all others are absent.
 
     Args:
+        slot: the device's index in the cell.
         spec: from `own_spec`.
         values: from `device_values`.
         epoch: number of the decision epoch.
@@ -77,21 +79,21 @@ def own_observation(
         servers_up: False masks every action that offloads to the server.
     """
     observation = Observation.empty(spec, epoch)
-    observation.present[0] = True
-    observation.values[0] = values
+    observation.present[slot] = True
+    observation.values[slot] = values
     for server, load in enumerate(loads):
         if len(load) == spec.server_width and all(map(math.isfinite, load)):
             start = server * spec.server_width
             observation.server[start : start + spec.server_width] = load
     for server, is_up in enumerate(servers_up):
         first = 1 + server * spec.channels
-        observation.allowed_actions[0, first : first + spec.channels] = is_up
+        observation.allowed_actions[slot, first : first + spec.channels] = is_up
     return observation
 
 
-def flat_observation(observation: Observation) -> list[float]:
+def flat_observation(observation: Observation, slot: int) -> list[float]:
     """How ``epochs.parquet`` holds the observation of one device: its values, then the servers'."""
-    return [float(number) for number in np.concatenate([observation.values[0], observation.server])]
+    return [float(number) for number in np.concatenate([observation.values[slot], observation.server])]
 
 
 def flat_action(decision: SlotDecision) -> list[float]:
@@ -120,7 +122,8 @@ class LocalPolicy:
     """
 
     def __init__(self, policy: str, options: Mapping[str, Any], device: str, cell: CellSpec, role: str) -> None:
-        self.spec = own_spec(device, cell)
+        self.spec = own_spec(cell)
+        self._slot = cell.devices.index(device)
         self._policy = make_policy(policy, self.spec, options)
         self._policy.reset(int(stream(cell.seed, "policy", role, device).integers(2**53)))
 
@@ -139,7 +142,7 @@ class LocalPolicy:
         decision = self._policy.decide(observation)
         compute_s = time.perf_counter() - started_s
         decision.check(self.spec)
-        return decision.slot(0), compute_s
+        return decision.slot(self._slot), compute_s
 
 
 def checked_decision(decision: SlotDecision, cell: CellSpec) -> SlotDecision:

@@ -64,7 +64,7 @@ class CentralPolicy:
 
     def __init__(self, cell: CellSpec, spec: ObservationSpec) -> None:
         self._spec = spec
-        self._policy: Policy = make_policy(cell.policy, spec, cell.policy_options)
+        self._policy: Policy = make_policy(cell.policy_name, spec, cell.policy_options)
         self._policy.reset(cell.seed)
 
     def decide(self, observation: Observation) -> Decided:

@@ -62,6 +62,7 @@ class CellSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         serial: number of this attempt of this cell, unique and rising in a run; what messages carry.
         devices: names in slot order. servers: names in the order that decisions index.
         arrivals: settings of `workloads.arrivals`, plain data.
+        policy: what the experiment calls it, in rows and tables. policy_name: its registered name.
         policy_options: handed to the policy when it is made.
     """
 
