@@ -1,0 +1,1 @@
+"""What turns a plan into outcomes from where the orchestrator stands: real hosts, for now."""

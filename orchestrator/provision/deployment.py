@@ -1,0 +1,357 @@
+"""The programs of a run on their hosts, all through `Remote`: brought up, found again, watched, taken down."""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from edgebed.configuration import HostConfig, PeerAddress, config_bytes
+from edgebed.errors import BadInput, EdgebedError, RemoteError, WorkFailed
+from edgebed.protocol.messages import Role
+from orchestrator.inventory import Host
+from orchestrator.plan_file import Plan
+from orchestrator.provision.credentials import Credentials, Public, load_own, make_credentials, save_own
+from orchestrator.provision.layout import STATE_ROOT, HostFolder, Member, members_of, programs_on
+from orchestrator.provision.settings import Pace, Setup
+from orchestrator.provision.supervision import ProgramState, Supervision
+from orchestrator.remote.base import Remote
+from orchestrator.remote.local import LocalRemote
+
+START_TIMEOUT_S = 30.0
+RECORD_FILE = "deployment.json"
+MAX_THREADS = 32
+
+T = TypeVar("T")
+
+# What a host says of itself, a line each; nothing here may fail.
+_FACTS = """
+echo "kernel $(uname -sr)"
+echo "machine $(uname -m)"
+echo "processors $(getconf _NPROCESSORS_ONLN 2>/dev/null)"
+echo "model $(tr -d '\\0' 2>/dev/null </proc/device-tree/model || sed -n 's/^model name[^:]*: //p;T;q' /proc/cpuinfo)"
+echo "memory_kib $(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/null)"
+"""
+
+
+class _Deployed(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What has to be known to find the programs of a run again; nothing secret.
+
+    Attributes:
+        folders: state folder by host. endpoints: where the controller and the edge servers listen, by name.
+    """
+
+    plan_hash: str
+    public: Public
+    folders: dict[str, str]
+    endpoints: dict[str, str]
+
+
+def remote_for(host: Host) -> Remote:
+    """How a host is reached.
+
+    Raises:
+        BadInput: over SSH, which this version does not do.
+    """
+    if host.connection == "local":
+        return LocalRemote(host.name)
+    raise BadInput(
+        f"{host.name}: ansible_connection: {host.connection} comes later; allowed now: local (programs on this machine)"
+    )
+
+
+class Deployment:
+    """The hosts of a run and its programs on them.
+
+    Args:
+        plan: belongs to a run folder already.
+        state: name of the run's state folders, see `orchestrator.provision.layout.state_name`.
+        own_folder: where this machine keeps its own keys and what it has to remember.
+        connect: makes the `Remote` of a host.
+
+    Attributes:
+        members: every program, the controller first.
+        facts: what each host said of itself, by name.
+        cancelled: when set, `bring_up` starts nothing more.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        state: str,
+        own_folder: Path,
+        *,
+        connect: Callable[[Host], Remote] = remote_for,
+        pace: Pace | None = None,
+    ) -> None:
+        self.plan = plan
+        self.members = members_of(plan)
+        self.facts: dict[str, dict[str, str]] = {}
+        self.cancelled = threading.Event()
+        self._state = state
+        self._own_folder = own_folder
+        self._pace = pace or Pace()
+        self._remotes = {host.name: connect(host) for host in plan.hosts}
+        self._hosts = {host.name: host for host in plan.hosts}
+        self._folders: dict[str, HostFolder] = {}
+        self._endpoints: dict[str, str] = {}
+        self._credentials: Credentials | None = None
+        self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(self.members) + 1), "hosts")
+
+    # -- what is known once it is up ----------------------------------------------------------------------------------
+
+    def remote(self, host: str) -> Remote:
+        """How a host is reached."""
+        return self._remotes[host]
+
+    def folder(self, host: str) -> HostFolder | None:
+        """A host's state folder; None before the host was reached."""
+        return self._folders.get(host)
+
+    @property
+    def credentials(self) -> Credentials:
+        """The keys of the run."""
+        assert self._credentials is not None, "bring_up or adopt comes first"
+        return self._credentials
+
+    @property
+    def controller(self) -> PeerAddress:
+        """Where the controller listens."""
+        name = self.members[0].name
+        return PeerAddress(name, self._endpoints[name], self.credentials.public.keys[name])
+
+    def member(self, name: str) -> Member:
+        """The program that is called ``name``."""
+        return next(member for member in self.members if member.name == name)
+
+    # -- up -----------------------------------------------------------------------------------------------------------
+
+    def bring_up(self) -> None:
+        """Make folders, keys and settings, and start every program.
+
+        Edge servers need the controller's endpoint, and devices need everyone's; all else happens at once.
+
+        Raises:
+            WorkFailed: with what failed on every host. What was started is left for `stop`.
+        """
+        self._own_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._credentials = make_credentials(self.plan, self.members)
+        save_own(self._credentials, self._own_folder)
+        setup = Setup(self.plan, self.members, self._credentials.public, self._pace)
+        ready = {name: self._pool.submit(self._prepare_host, host) for name, host in self._hosts.items()}
+        controller, *others = self.members
+        first = self._pool.submit(self._start_controller, controller, setup, ready[controller.host.name])
+        servers = [
+            self._pool.submit(self._start_server, member, setup, ready[member.host.name], first)
+            for member in others
+            if member.role is Role.SERVER
+        ]
+        problems = _problems_of([*ready.values(), first, *servers])
+        if problems:
+            raise WorkFailed("\n".join(problems))
+        addresses = [first.result(), *(server.result() for server in servers)]
+        self._remember()
+        devices = [member for member in others if member.role is Role.DEVICE]
+        _all_of([self._pool.submit(self._start_device, member, setup, addresses) for member in devices])
+
+    def _prepare_host(self, host: Host) -> None:
+        remote = self._remotes[host.name]
+        self._locate(host)
+        supervision = self._supervision(host.name)
+        supervision.install()
+        for member in self.members:
+            if member.host.name == host.name:
+                key = msgspec.json.encode(self.credentials.secrets[member.name])
+                remote.upload(key, self._folders[host.name].key(member.program))
+
+    def _locate(self, host: Host) -> None:
+        """Reach a host, and make the run's state folder there unless it has it."""
+        remote = self._remotes[host.name]
+        remote.connect()
+        path = f"{STATE_ROOT}/{shlex.quote(self._state)}/{shlex.quote(host.name)}"
+        command = f"umask 077; mkdir -p {path}/keys && cd {path} && pwd -P || exit 1\n{_FACTS}"
+        done = remote.execute(command, idempotent=True).checked("the state folder could not be made")
+        folder, *facts = done.text.splitlines()
+        self._folders[host.name] = HostFolder(folder)
+        pairs = (line.partition(" ") for line in facts)
+        self.facts[host.name] = {name: value.strip() for name, _, value in pairs if value.strip()}
+
+    def _start_controller(self, member: Member, setup: Setup, ready: Future[None]) -> PeerAddress:
+        ready.result()
+        return self._listening(member, setup, setup.controller(member, self._folders[member.host.name]))
+
+    def _start_server(
+        self, member: Member, setup: Setup, ready: Future[None], controller: Future[PeerAddress]
+    ) -> PeerAddress:
+        ready.result()
+        folder = self._folders[member.host.name]
+        return self._listening(member, setup, setup.server(member, folder, controller.result()))
+
+    def _listening(self, member: Member, setup: Setup, config: HostConfig) -> PeerAddress:
+        self._start(member, config)
+        endpoint = self._supervision(member.host.name).await_endpoint(member.program, START_TIMEOUT_S)
+        self._endpoints[member.name] = endpoint
+        return setup.address(member.name, endpoint)
+
+    def _start_device(self, member: Member, setup: Setup, peers: list[PeerAddress]) -> None:
+        controller, *servers = peers
+        self._start(member, setup.device(member, self._folders[member.host.name], controller, servers))
+
+    def _start(self, member: Member, config: HostConfig) -> None:
+        if self.cancelled.is_set():
+            raise WorkFailed("starting the programs was cancelled")
+        host = member.host
+        folder = self._folders[host.name]
+        self._remotes[host.name].upload(config_bytes(config), folder.config(member.program))
+        self._supervision(host.name).start(
+            member.program, folder.command(host.python or sys.executable, member.program)
+        )
+
+    def _supervision(self, host: str) -> Supervision:
+        return Supervision(self._remotes[host], self._folders[host].path)
+
+    def _remember(self) -> None:
+        record = _Deployed(
+            plan_hash=self.plan.plan_hash,
+            public=self.credentials.public,
+            folders={name: folder.path for name, folder in self._folders.items()},
+            endpoints=self._endpoints,
+        )
+        path = self._own_folder / RECORD_FILE
+        temporary = path.with_name(f".{RECORD_FILE}.new")
+        temporary.write_bytes(msgspec.json.encode(record))
+        temporary.replace(path)
+
+    # -- found again --------------------------------------------------------------------------------------------------
+
+    def adopt(self) -> bool:
+        """Find the programs of an earlier session, and start those again that have ended.
+
+        Returns:
+            False when there is nothing complete to be adopted: `stop`, collect, and `bring_up` then.
+
+        Raises:
+            WorkFailed: a host could not be reached.
+        """
+        _all_of([self._pool.submit(self._locate, host) for host in self._hosts.values()])
+        with suppress(OSError, msgspec.MsgspecError, BadInput):
+            record = msgspec.json.decode((self._own_folder / RECORD_FILE).read_bytes(), type=_Deployed)
+            folders = {name: folder.path for name, folder in self._folders.items()}
+            if record.plan_hash != self.plan.plan_hash or record.folders != folders:
+                return False
+            self._credentials = load_own(record.public, self._own_folder)
+            self._endpoints = record.endpoints
+            return all(_all_of([self._pool.submit(self._adopt_host, host) for host in self._hosts.values()]))
+        return False
+
+    def _adopt_host(self, host: Host) -> bool:
+        remote, folder = self._remotes[host.name], self._folders[host.name]
+        programs = programs_on(host.name, self.members)
+        files = [folder.config(program) for program in programs]
+        there = " && ".join(f"test -f {shlex.quote(path)}" for path in files)
+        if remote.execute(there, idempotent=True).status != 0:
+            return False
+        for program, state in self._supervision(host.name).states(programs).items():
+            if not state.is_kept:
+                self._supervision(host.name).start(program, folder.command(host.python or sys.executable, program))
+        return True
+
+    # -- watched ------------------------------------------------------------------------------------------------------
+
+    def states(self) -> dict[str, ProgramState | None]:
+        """How every program stands, by member; None where its host could not be asked."""
+        found: dict[str, ProgramState | None] = {member.name: None for member in self.members}
+        answers = {name: self._pool.submit(self._states_of, name) for name in self._folders}
+        for member in self.members:
+            answer = answers.get(member.host.name)
+            with suppress(RemoteError):
+                found[member.name] = answer.result()[member.program] if answer else None
+        return found
+
+    def _states_of(self, host: str) -> dict[str, ProgramState]:
+        return self._supervision(host).states(programs_on(host, self.members))
+
+    def log_tail(self, member: Member) -> str:
+        """The last lines that a program has logged.
+
+        Raises:
+            RemoteError: its host was lost.
+        """
+        return self._supervision(member.host.name).log_tail(member.program)
+
+    def in_background(self, work: Callable[[], T]) -> Future[T]:
+        """Let a thread do what may take long on a host."""
+        return self._pool.submit(work)
+
+    # -- down ---------------------------------------------------------------------------------------------------------
+
+    def stop(self, grace_s: float) -> list[str]:
+        """End every program, also those that do not answer.
+
+        Returns:
+            A sentence for each host where that failed.
+        """
+        work = [self._pool.submit(self._stop_host, name, grace_s) for name in self._folders]
+        return _problems_of(work)
+
+    def _stop_host(self, host: str, grace_s: float) -> None:
+        # A host whose preparation was cut short has no script yet, and so no program.
+        script = shlex.quote(f"{self._folders[host].path}/supervise.sh")
+        if self._remotes[host].execute(f"test -f {script}", idempotent=True).status == 0:
+            self._supervision(host).stop(programs_on(host, self.members), grace_s)
+
+    def remove(self) -> list[str]:
+        """Delete the state folders, keys and all. Everything has to be stopped and collected.
+
+        Returns:
+            A sentence for each host where that failed.
+        """
+        problems = _problems_of([self._pool.submit(self._remove_host, name) for name in self._folders])
+        if not problems:
+            for name in self._own_folder.glob("*"):
+                name.unlink()
+            with suppress(OSError):
+                self._own_folder.rmdir()
+                self._own_folder.parent.rmdir()
+        return problems
+
+    def _remove_host(self, host: str) -> None:
+        path = self._folders[host].path
+        # The last host of this machine also removes the folder around them.
+        command = f"rm -rf {shlex.quote(path)} && {{ rmdir {shlex.quote(posixpath.dirname(path))} 2>/dev/null || :; }}"
+        self._remotes[host].execute(command, idempotent=True).checked("the state folder could not be removed")
+
+    def close(self) -> None:
+        """Let the hosts go; programs stay as they are."""
+        self._pool.shutdown(cancel_futures=True)
+        for remote in self._remotes.values():
+            remote.close()
+
+
+def _all_of(work: Sequence[Future[T]]) -> list[T]:
+    """The results of all, once all have ended.
+
+    Raises:
+        WorkFailed: with what failed, each failure once.
+    """
+    problems = _problems_of(work)
+    if problems:
+        raise WorkFailed("\n".join(problems))
+    return [each.result() for each in work]
+
+
+def _problems_of(work: Sequence[Future[Any]]) -> list[str]:
+    """A sentence for each failure among futures, once all have ended; one that others waited for counts once."""
+    failures = [error for each in work if (error := each.exception()) is not None]
+    for error in failures:
+        if not isinstance(error, EdgebedError):
+            raise error
+    return list(dict.fromkeys(str(error) for error in failures))

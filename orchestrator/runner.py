@@ -1,0 +1,320 @@
+"""Runs a plan on its hosts: cell after cell, until all are complete or someone asks to stop; then seals what there is.
+
+::
+
+    planned ──▶ running ──▶ complete      every cell came to its end
+                        ├─▶ incomplete    someone asked to stop; `edgebed resume` goes on
+                        └─▶ failed        it could not go on; `edgebed resume` tries again
+
+However it ends, rows and logs are collected, the tables are written, and no program and no key is left behind. Only
+when this program itself is killed do the others go on; `edgebed resume` finds them.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgebed.clock import Clock, MonotonicClock, utc_now
+from edgebed.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EdgebedError
+from edgebed.trace.manifest import Manifest, Software, State, read_manifest, write_manifest
+from orchestrator import provenance
+from orchestrator.attempts import Attempts
+from orchestrator.backends.run_clock import RunClock
+from orchestrator.backends.session import Interrupted, Patience, Session
+from orchestrator.collect import Collector
+from orchestrator.interrupts import Interrupts
+from orchestrator.journal import Journal
+from orchestrator.plan_file import Plan
+from orchestrator.progress import Display, Tracker
+from orchestrator.provision.deployment import Deployment
+from orchestrator.provision.layout import free_name, state_name
+from orchestrator.provision.settings import Pace
+from orchestrator.retrieve import collect_logs
+from orchestrator.run_folder import covers_all_tasks, exclusive
+from orchestrator.sealing import seal_run
+
+STOP_GRACE_S = 6.0
+"""How long programs may take to end by themselves: an edge server finishes what it has for up to 5 s."""
+
+HASTY_GRACE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended, or how it stood already.
+
+    Attributes:
+        cells_complete: of ``cells``.
+    """
+
+    folder: Path
+    manifest: Manifest
+    cells_complete: int
+    cells: int
+    is_interrupted: bool = False
+
+    @property
+    def exit_status(self) -> int:
+        """What `edgebed run` and `edgebed resume` end with."""
+        if self.is_interrupted:
+            return EXIT_INTERRUPTED
+        return EXIT_DONE if self.manifest.state == "complete" else EXIT_FAILED
+
+    def answer(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        counts = self.manifest.counts
+        return {
+            "run": str(self.folder),
+            "state": self.manifest.state,
+            "verdict": self.manifest.verdict,
+            "reasons": self.manifest.reasons,
+            **{name: counts.get(name, 0) for name in ("planned", "done", "failed", "unknown")},
+            "cells": self.cells_complete,
+        }
+
+
+def local_state_root() -> Path:
+    """Where this machine keeps what must outlive a program; as `orchestrator.provision.layout.STATE_ROOT` says it."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edgebed"
+
+
+@dataclass(slots=True)
+class Runner:
+    """Works on one run.
+
+    Args:
+        folder: the run's, with the plan in it.
+        plan: that plan.
+        display: shows how it goes.
+        command: the command line that makes such a run.
+    """
+
+    folder: Path
+    plan: Plan
+    display: Display
+    command: str = ""
+    clock: Clock = field(default_factory=MonotonicClock)
+    pace: Pace = field(default_factory=Pace)
+    patience: Patience = field(default_factory=Patience)
+    interrupts: Interrupts = field(default_factory=Interrupts)
+
+    def run(self) -> RunOutcome:
+        """Run a plan that has not been run.
+
+        Raises:
+            RunConflict: somebody works on this run already.
+        """
+        with exclusive(self.folder):
+            manifest = Manifest(
+                run_id=self.plan.run_id,
+                experiment=self.plan.experiment,
+                plan_hash=self.plan.plan_hash,
+                backend=self.plan.backend,
+                started=utc_now().isoformat(timespec="seconds"),
+                command=self.command,
+            )
+            write_manifest(self.folder, manifest)
+            return self._work(manifest, is_new=True)
+
+    def resume(self) -> RunOutcome:
+        """Run what is missing of a run; nothing when it is complete.
+
+        Raises:
+            RunConflict: somebody works on this run already.
+            BadInput: the manifest is missing or damaged.
+        """
+        with exclusive(self.folder):
+            manifest = read_manifest(self.folder)
+            if manifest.state == "complete":
+                return self._outcome(manifest, Attempts(self.folder, self._cell_ids), is_interrupted=False)
+            return self._work(manifest, is_new=False)
+
+    @property
+    def _cell_ids(self) -> list[str]:
+        return [cell.cell_id for cell in self.plan.cells]
+
+    def _work(self, manifest: Manifest, *, is_new: bool) -> RunOutcome:
+        with self.interrupts.listening():
+            work = _Work(self, manifest)
+            try:
+                work.go(is_new=is_new)
+            finally:
+                work.end()
+        return self._outcome(manifest, work.attempts, is_interrupted=work.is_interrupted)
+
+    def _outcome(self, manifest: Manifest, attempts: Attempts, *, is_interrupted: bool) -> RunOutcome:
+        complete = sum(attempts.is_complete(cell_id) for cell_id in self._cell_ids)
+        return RunOutcome(self.folder, manifest, complete, len(self._cell_ids), is_interrupted)
+
+
+class _Work:
+    """One session's work on a run, from its first program to its last file."""
+
+    def __init__(self, runner: Runner, manifest: Manifest) -> None:
+        self._runner = runner
+        self._plan, self._folder = runner.plan, runner.folder
+        self.manifest = manifest
+        self.is_interrupted = False
+        self._problem = ""
+        self.attempts = Attempts(self._folder, [cell.cell_id for cell in self._plan.cells])
+        self._collector = Collector(self._folder, self.attempts)
+        self._run_clock = RunClock(self.attempts, runner.clock)
+        self._journal = Journal(self._folder, free_name(self._plan, "orchestrator"), self._run_clock.now_s)
+        state = state_name(self._plan.run_id, self._folder)
+        self._own_folder = local_state_root() / state / ".orchestrator"
+        self._deployment = Deployment(self._plan, state, self._own_folder, pace=runner.pace)
+        self._tracker = _tracker(runner)
+        self._session = Session(
+            self._deployment,
+            self.attempts,
+            self._collector,
+            self._journal,
+            self._run_clock,
+            runner.clock,
+            runner.interrupts,
+            limits=runner.pace.liveness,
+            patience=runner.patience,
+            on_turn=self._show,
+        )
+        self._software: Future[Software] | None = None
+
+    def _show(self, session: Session) -> None:
+        terminal, up = (session.watch.tasks[0], session.watch.up) if session.watch is not None else (0, 0)
+        self._runner.display.show(self._tracker.standing(session.doing, terminal, up))
+
+    # -- going on -----------------------------------------------------------------------------------------------------
+
+    def go(self, *, is_new: bool) -> None:
+        """Run what is missing; how far that came is in the attempts."""
+        self._save("running")
+        self._journal.note("run_started" if is_new else "run_resumed")
+        try:
+            is_adopted = not is_new and self._adopt()
+            if not is_adopted:
+                self._session.open()
+            self._software = self._deployment.in_background(provenance.software)
+            self._take_up(is_adopted=is_adopted)
+            for cell_id in self.attempts.cell_ids:
+                if self.attempts.is_complete(cell_id):
+                    self._tracker.skip(cell_id)
+            for cell_id in self.attempts.missing:
+                self._run_cell(cell_id)
+        except Interrupted:
+            self.is_interrupted = True
+            self._journal.note("interrupted")
+        except EdgebedError as error:
+            self._problem = str(error)
+            self._journal.note("failed", problem=self._problem)
+            self._runner.display.note(self._problem)
+
+    def _adopt(self) -> bool:
+        """Find the programs of an earlier session; what cannot be used any more is collected and removed."""
+        if not self._own_folder.exists():
+            return False
+        if self._session.adopt():
+            self._journal.note("programs_adopted")
+            return True
+        self._collector.remember()
+        self._stop_programs()
+        self._session.recover(self._deployment.members)
+        self._collector.close()
+        problems = self._deployment.remove()
+        for problem in problems:
+            self._collector.complain(problem)
+        return False
+
+    def _take_up(self, *, is_adopted: bool) -> None:
+        """Deal with the attempt that was going on when an earlier session was cut off."""
+        newest = self.attempts.newest()
+        if newest is None or newest.is_over:
+            return
+        spec = self._plan.cell(newest.cell_id).spec(newest.serial, newest.attempt)
+        self._tracker.begin(newest.cell_id)
+        if is_adopted and self._session.take_over(spec):
+            self._tracker.end()
+            return
+        newest.state = "complete" if covers_all_tasks(self._folder, self._plan, newest) else "abandoned"
+        if newest.state == "complete":
+            newest.reason, newest.stopped_s = "", None
+        self.attempts.save(newest)
+
+    def _run_cell(self, cell_id: str) -> None:
+        attempt = self.attempts.begin(cell_id)
+        self._tracker.begin(cell_id)
+        self._session.run_cell(self._plan.cell(cell_id).spec(attempt.serial, attempt.attempt))
+        self._tracker.end()
+        self._note_facts()
+        self._save("running")
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Stop the programs, collect, seal and judge; every step is tried, whatever became of the one before."""
+        problems = self._collect()
+        self._note_facts()
+        self._session.doing = "sealing"
+        self._show(self._session)
+        self.manifest.problems = [*([self._problem] if self._problem else []), *problems, *self._collector.problems]
+        self.manifest.ended = utc_now().isoformat(timespec="seconds")
+        self._save(self._final_state())
+        self._journal.close()
+        self._deployment.close()
+        self._runner.display.close()
+        seal_run(self._folder, self._plan, self.attempts, self.manifest)
+
+    def _final_state(self) -> State:
+        if not self.attempts.missing:
+            return "complete"
+        return "incomplete" if self.is_interrupted else "failed"
+
+    def _collect(self) -> list[str]:
+        """Fetch all that is still on the hosts, end the programs, and leave nothing there when all of it came."""
+        self._session.doing = "stopping programs"
+        problems = self._stop_programs()
+        self._session.doing = "collecting"
+        recovered = self._session.recover(self._deployment.members)
+        self._collector.close()
+        problems += self._session.wait_for(
+            self._deployment.in_background(lambda: collect_logs(self._deployment, self._folder / "logs"))
+        )
+        self._session.close()
+        reached = [member for member in self._deployment.members if self._deployment.folder(member.host.name)]
+        if not problems and all(member.name in recovered for member in reached):
+            problems += self._deployment.remove()
+        return problems
+
+    def _stop_programs(self) -> list[str]:
+        grace_s = HASTY_GRACE_S if self._runner.interrupts.count > 1 else STOP_GRACE_S
+        return self._session.wait_for(self._deployment.in_background(lambda: self._deployment.stop(grace_s)))
+
+    # -- the manifest -------------------------------------------------------------------------------------------------
+
+    def _note_facts(self) -> None:
+        facts = self._session.facts
+        self.manifest.hosts = provenance.hosts_of(self._plan, self._deployment.facts, facts)
+        self.manifest.clocks |= provenance.clocks_of(facts, self._deployment.members[0].name)
+        if self._software is not None and self._software.done():
+            self.manifest.software = self._software.result()
+
+    def _save(self, state: State) -> None:
+        self.manifest.state = state
+        write_manifest(self._folder, self.manifest)
+
+
+def _tracker(runner: Runner) -> Tracker:
+    cells = runner.plan.cells
+    return Tracker(
+        runner.clock,
+        horizons_s={cell.cell_id: cell.setting.horizon_s for cell in cells},
+        planned={
+            cell.cell_id: sum(
+                runner.plan.tasks_of(cell.seed, cell.setting.name, device.name).count for device in runner.plan.devices
+            )
+            for cell in cells
+        },
+        members=len(runner.plan.hosts) + 1,
+    )
