@@ -183,6 +183,7 @@ class Agent:
         Returns:
             When there is something to do next.
         """
+        self._notice_stall(self._seen_s)
         now_s = self._clock.now_s()
         self.waker.will_wait()
         if self._has_committed or self._executor.has_finished:
@@ -194,18 +195,19 @@ class Agent:
         self._receive()
         for job in self._executor.finished():
             self._finished(job)
+        if self._notice_stall(self._seen_s):
+            return self._seen_s  # stopped in here: once more, before the clock is believed
         now_s = self._clock.now_s()
         due_s = min(self._tend_links(now_s), self._member.advance(now_s), self._report(now_s))
         self._end_when_orphaned(now_s)
-        self._seen_s = self._clock.now_s()
         return due_s
 
-    def _notice_stall(self, planned_s: float) -> None:
+    def _notice_stall(self, planned_s: float) -> bool:
         """After a stop of this program its peers were not silent, they were not heard: ask before judging them."""
-        now_s = self._clock.now_s()
-        late_s = now_s - max(planned_s, self._seen_s)
+        self._seen_s = now_s = self._clock.now_s()
+        late_s = now_s - planned_s
         if late_s < STALL_S:
-            return
+            return False
         _log.warning("this program stood still for %.1f s", late_s)
         if self._member.run is not None:
             self._member.run.event("stalled", now_s, seconds=round(late_s, 3))
@@ -213,6 +215,7 @@ class Agent:
         for link in self._links:
             if link.is_up:
                 link.send(Ping(0, now_s))
+        return True
 
     def _tend_links(self, now_s: float) -> float:
         if now_s < self._patient_until_s:

@@ -121,7 +121,8 @@ class CellRun:
         self._around = around
         self._device = around.config.name
         self._timers = Timers()
-        self._spec = own_spec(self._device, self.cell)
+        self._spec = own_spec(self.cell)
+        self._slot = self.cell.devices.index(self._device)
         self._rows = RowMaker(
             self.cell,
             self._device,
@@ -179,7 +180,7 @@ class CellRun:
         if predecessor is not None or was_down:
             self._take_up(now_s, predecessor)
         self._tell_alive(now_s)
-        self._sample(now_s)
+        self._timers.at(max(now_s, self.start_s), self._sample)
         if self.cell.decide_at == "arrival":
             self._await_arrival()
         self._await_tick()
@@ -224,7 +225,8 @@ class CellRun:
     def advance(self, now_s: float) -> float:
         """Do what is due; when there is something to do next."""
         self._timers.run(now_s)
-        return min(self._dispatcher.advance(now_s), self._timers.due_s)
+        # Deciding took time: an upload cannot have begun before its decision.
+        return min(self._dispatcher.advance(self._around.clock.now_s()), self._timers.due_s)
 
     def _await_tick(self) -> None:
         if self._next_epoch < self.cell.epochs:
@@ -365,6 +367,7 @@ class CellRun:
         servers = self._around.servers
         return own_observation(
             self._spec,
+            self._slot,
             self._values(waiting, self._around.clock.now_s()),
             [server.load for server in servers],
             [server.is_reachable for server in servers],
@@ -386,7 +389,7 @@ class CellRun:
             cell_id=self.cell.cell_id,
             epoch=epoch,
             device_id=self._device,
-            observation=flat_observation(observation),
+            observation=flat_observation(observation, self._slot),
             action=[],
         )
 

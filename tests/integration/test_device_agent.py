@@ -51,6 +51,7 @@ from edgebed.protocol.messages import (
     TaskResult,
 )
 from edgebed.protocol.security import AllowList, Gatekeeper, KeyPair, Peer, make_key_pair, write_key_pair
+from edgebed.trace.outbox import read_outbox
 from edgebed.trace.schema import STAGES, EpochRecord, EventRecord, Record, SampleRecord, TaskRecord
 from edgebed.types import Site
 from workloads import load_workload
@@ -75,7 +76,18 @@ Decider = Callable[[Observe], Decide | None]
 def answer(observe: Observe, site: Site, fraction: float = 1.0, server: int = 0) -> Decide:
     """A controller's decision."""
     return Decide(
-        observe.serial, observe.epoch, observe.member, int(site), server, 0, fraction, 1.0, 1.0, "v1", "controller", 0.001
+        observe.serial,
+        observe.epoch,
+        observe.member,
+        int(site),
+        server,
+        0,
+        fraction,
+        1.0,
+        1.0,
+        "v1",
+        "controller",
+        0.001,
     )
 
 
@@ -390,6 +402,11 @@ class World:
         rows = [row for row in self.controller.rows["task"] if row.cell_id == cell.cell_id]
         return sorted({row.task_id: row for row in rows}.values(), key=lambda row: row.arrived_s)
 
+    def tasks_on_disk(self) -> list[TaskRecord]:
+        """Rows that wait in the device's outbox."""
+        records = read_outbox(self.folder / "device_agent.outbox.sqlite")
+        return [msgspec.msgpack.decode(record.row, type=TaskRecord) for record in records if record.kind == "task"]
+
     def events(self, kind: str) -> list[EventRecord]:
         return [event for event in self.controller.rows["event"] if event.kind == kind]
 
@@ -450,3 +467,441 @@ def test_work_that_is_no_cell_of_this_device_is_refused(world: World) -> None:
     assert not ready.ok
     assert "edge-7" in ready.detail
     assert len(world.run(world.cell())) == 10
+
+
+def test_the_next_cell_with_the_same_seed_renders_nothing(world: World) -> None:
+    world.start()
+    first = world.prepare(world.cell())
+    again = world.prepare(world.cell(policy_name="uniform_random"))
+    other = world.prepare(world.cell(seed=4))
+    assert [ready.facts["rendered"] for ready in (first, again, other)] == [10, 0, 10]
+    assert again.facts["planned"] == 10
+
+
+def test_samples_are_taken_while_a_cell_runs(world: World) -> None:
+    world.start()
+    world.run(world.cell())
+    samples = world.controller.rows["sample"]
+    assert len(samples) >= 5
+    assert {sample.host for sample in samples} == {DEVICE}
+    assert all(100.0 <= sample.t_s < 110.0 for sample in samples)
+    assert samples[-1].power_source == "estimated:cpu-model/raspberry-pi-4b"
+
+
+def test_decisions_at_arrival_are_made_at_once(world: World) -> None:
+    world.start()
+    rows = world.run(world.cell(decide_at="arrival", epoch_s=1.0, epochs=1))
+    assert len(rows) == 10
+    assert all(row.outcome == "done" and row.decision_epoch == row.epoch == 0 for row in rows)
+    # At the tick they would have waited for half a second on average.
+    assert sorted(row.decision_s or 9.0 for row in rows)[5] < 0.05
+
+
+def test_epoch_rows_hold_what_was_seen_and_done(world: World) -> None:
+    world.start()
+    cell = world.cell(policy_name="all_edge")
+    rows = world.run(cell)
+    epochs = sorted(world.controller.rows["epoch"], key=lambda row: row.epoch)
+    assert [row.epoch for row in epochs] == [0, 1, 2, 3, 4, 5]
+    assert [len(row.action) for row in epochs] == [6, 6, 6, 6, 6, 0]
+    assert {row.device_id for row in epochs} == {DEVICE}
+    first = epochs[0]
+    assert first.action == [Site.EDGE, 0, 0, 1, 1, 1]
+    assert len(first.observation) == 15 + 8
+    assert first.observation[:2] == [2, 6]
+    assert first.observation[15:18] == [1.0, 0.5, 2.0]
+    assert all(row.site == "edge" for row in rows)
+
+
+# -- edge servers -----------------------------------------------------------------------------------------------------
+
+
+def start_with_edge(world: World, edge: dict[str, Any] | None = None, **settings: Any) -> subprocess.Popen[bytes]:
+    process = world.start_edge(**(edge or {}))
+    world.start(servers=[world.edge_address()], **settings)
+    return process
+
+
+def test_a_real_edge_server_does_what_the_controller_decides(world: World) -> None:
+    start_with_edge(world)
+    world.controller.decider = lambda observe: answer(observe, Site.EDGE)
+    rows = world.run(world.cell(placement="controller"), also=["edge-1"])
+    assert len(rows) == 10
+    for row in rows:
+        assert (row.outcome, row.site, row.server, row.channel) == ("done", "edge", "edge-1", 0)
+        assert (row.requested_site, row.decided_by, row.policy_version) == ("edge", "controller", "v1")
+        assert (row.edge_frames, row.edge_fraction, row.device_cpu_s) == (3, 1.0, 0.0)
+        assert row.predicted == row.label
+        assert row.server_compute_s > 0
+        assert row.clock_error_s is not None
+        assert row.clock_error_s < 0.05
+        assert row.link_rate_bps is None
+        assert row.link_rate_measured_bps is None or row.link_rate_measured_bps > 0
+        assert_adds_up(row)
+
+
+def test_a_split_clip_is_joined_in_order(world: World) -> None:
+    start_with_edge(world, slowdown=200.0)
+    world.controller.decider = lambda observe: answer(observe, Site.SPLIT, 0.34)
+    rows = world.run(world.cell(placement="controller"), also=["edge-1"])
+    for row in rows:
+        assert (row.outcome, row.site, row.edge_frames) == ("done", "split", 1)
+        assert row.predicted == row.label
+        assert row.device_cpu_s > 0
+        assert row.server_cpu_s > 0
+        assert "emulated" in row.flags
+        assert_adds_up(row)
+
+
+@pytest.mark.parametrize("rate_bps", [0.0, 40e6])
+def test_long_payloads_go_in_chunks(world: World, rate_bps: float) -> None:
+    start_with_edge(world, link_rate_bps=rate_bps)
+    world.controller.decider = lambda observe: answer(observe, Site.EDGE)
+    cell = world.cell(placement="controller", workload_options={"frame_bytes": 400_000}, epochs=2)
+    rows = world.run(cell, also=["edge-1"])
+    assert len(rows) == 4
+    for row in rows:
+        assert row.outcome == "done"
+        assert row.payload_bytes == 4 + 12 + 3 * 400_000
+        assert row.link_rate_bps == (rate_bps or None)
+        if rate_bps:
+            assert row.uplink_s == pytest.approx(8 * row.payload_bytes / rate_bps, rel=0.2)
+        assert_adds_up(row)
+
+
+def test_a_shaped_channel_grants_its_rate(world: World) -> None:
+    start_with_edge(world)
+    world.controller.decider = lambda observe: answer(observe, Site.EDGE)
+    cell = world.cell(
+        placement="controller",
+        workload_options={"frame_bytes": 100_000},
+        epochs=2,
+        channels=ChannelSettings(count=1, model="share", rate_bps=20e6),
+    )
+    for row in world.run(cell, also=["edge-1"]):
+        assert row.outcome == "done"
+        assert row.link_rate_bps == pytest.approx(20e6, rel=0.1)
+        assert row.uplink_s == pytest.approx(8 * row.payload_bytes / 20e6, rel=0.25)
+        assert_adds_up(row)
+
+
+def test_a_paced_uplink_sends_each_chunk_in_its_time(world: World) -> None:
+    rate_bps = 8e6
+    world.start(link_rate_bps=rate_bps)
+    arrivals = {"kind": "periodic", "period_s": 0.4, "phase_s": 0.1, "deadline_s": 1.0, "frames": 2}
+    cell = world.cell(
+        policy_name="all_edge", workload_options={"frame_bytes": 100_000}, arrivals=arrivals, epoch_s=0.3, epochs=1
+    )
+    rows = world.run(cell)
+    assert [row.outcome for row in rows] == ["done"]
+    chunks = world.servers["edge-1"].chunks
+    assert [index for _, index, _ in chunks] == [0, 1, 2, 3]
+    since_s = [at_s - chunks[0][0] for at_s, _, _ in chunks]
+    carried = [sum(size for _, _, size in chunks[1 : index + 1]) for index in range(4)]
+    for at_s, size in zip(since_s, carried, strict=True):
+        assert at_s == pytest.approx(8 * size / rate_bps, abs=0.03)
+
+
+# -- nobody decides ---------------------------------------------------------------------------------------------------
+
+
+def test_without_a_decision_in_time_the_fallback_policy_decides(world: World) -> None:
+    world.start()
+    held: list[Observe] = []
+    world.controller.decider = lambda observe: held.append(observe) if observe.epoch < 2 else answer(observe, Site.EDGE)
+    cell = world.cell(placement="controller", timeouts=Timeouts(decision_s=0.1, task_s=5.0))
+    ready = world.prepare(cell)
+    assert ready.ok
+    world.begin(cell)
+    world.until(lambda: len(held) == 2)
+    world.until(lambda: any(row.epoch == 1 for row in world.controller.rows["task"]))
+    for observe in held:  # too late: it must not count
+        world.controller.front.send(world.controller.session, answer(observe, Site.EDGE))
+    world.until(lambda: world.is_finished(cell))
+    world.stop(cell)
+    rows = world.final_rows(cell)
+    late = [row for row in rows if row.epoch < 2]
+    assert len(late) == 4
+    for row in late:
+        assert (row.site, row.decided_by, row.outcome) == ("device", "fallback", "done")
+        assert "decision_late" in row.flags
+        assert row.decision_s >= 0.1
+    assert all((row.decided_by, row.site) == ("controller", "edge") for row in rows if row.epoch >= 2)
+
+
+def test_a_dead_controller_stops_nothing_and_gets_all_rows_later(world: World) -> None:
+    world.start()
+    world.controller.decider = lambda observe: answer(observe, Site.EDGE)
+    cell = world.cell(placement="controller", epochs=15)
+    assert world.prepare(cell).ok
+    world.begin(cell)
+    world.until(lambda: len(world.controller.rows["task"]) >= 3)
+    endpoint = world.controller.front.endpoint
+    world.controller.front.close()
+    world.controller.front = world.controller.open("tcp://127.0.0.1:0")  # nobody knows this one
+    world.until(lambda: sum(row.decided_by == "fallback" for row in world.tasks_on_disk()) >= 6)
+    world.controller.front.close()
+    world.controller.front = world.controller.open(endpoint)
+    world.until(lambda: world.is_finished(cell))
+    world.stop(cell)
+    rows = world.final_rows(cell)
+    assert len(rows) == 30
+    assert {row.outcome for row in rows} == {"done"}
+    assert {row.decided_by for row in rows} == {"controller", "fallback"}
+    assert len(world.controller.rows["task"]) == 30
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_refusal", ["fail", "local"])
+def test_a_refusal_is_a_failure_or_work_for_the_device(world: World, on_refusal: str) -> None:
+    world.start()
+
+    def refuse(session: Session, offer: Offer) -> bool:
+        server.front.send(session, Refusal(offer.task_id, RefusalReason.QUEUE_FULL))
+        return False
+
+    server = world.servers["edge-1"]
+    server.on_offer = refuse
+    rows = world.run(world.cell(policy_name="all_edge", on_refusal=on_refusal))
+    assert len(rows) == 10
+    for row in rows:
+        assert (row.requested_site, row.requested_server) == ("edge", "edge-1")
+        if on_refusal == "fail":
+            assert (row.outcome, row.reason, row.deadline_met) == ("failed", "queue_full", False)
+            assert row.latency_s is None
+            assert row.cost == pytest.approx(5.0 + 1.0)
+        else:
+            assert (row.outcome, row.site, row.server, row.edge_frames) == ("done", "device", None, 0)
+            assert row.predicted == row.label
+            assert row.uplink_s > 0
+            assert_adds_up(row)
+
+
+def test_a_server_that_is_not_there_is_masked_and_refuses(world: World) -> None:
+    world.servers = {}
+    nowhere = PeerAddress("edge-1", "tcp://127.0.0.1:1", world.keys["edge-1"].public)
+    world.start(servers=[nowhere])
+    assert {row.site for row in world.run(world.cell(policy_name="all_edge"))} == {"device"}
+    seen: list[Observe] = []
+
+    def decide(observe: Observe) -> Decide:
+        seen.append(observe)
+        return answer(observe, Site.EDGE)
+
+    world.controller.decider = decide
+    rows = world.run(world.cell(placement="controller"))
+    assert {(row.outcome, row.reason, row.site) for row in rows} == {("failed", "server_unreachable", "edge")}
+    assert all(observe.servers_up == [False] for observe in seen)
+    rows = world.run(world.cell(placement="controller", on_refusal="local"))
+    assert {(row.outcome, row.site, row.requested_site) for row in rows} == {("done", "device", "edge")}
+
+
+# -- time-outs --------------------------------------------------------------------------------------------------------
+
+
+def test_silence_is_unknown_and_a_late_result_upgrades_it(world: World) -> None:
+    world.start()
+    server = world.servers["edge-1"]
+    held: list[tuple[Session, Offer]] = []
+    server.on_complete = lambda session, offer: held.append((session, offer))
+    cell = world.cell(policy_name="all_edge", epochs=1, timeouts=Timeouts(task_s=0.5))
+    assert world.prepare(cell).ok
+    world.begin(cell)
+    world.until(lambda: world.is_finished(cell))
+    world.until(lambda: len(world.final_rows(cell)) == 2)
+    assert {(row.outcome, row.reason) for row in world.final_rows(cell)} == {("unknown", "timeout")}
+    assert all(row.deadline_met is None and row.cost is None for row in world.final_rows(cell))
+    assert sorted(server.cancelled) == [row.task_id for row in world.final_rows(cell)]
+    session, offer = held[0]
+    server.front.send(session, server.result(offer))
+    world.until(lambda: any(row.outcome == "done" for row in world.final_rows(cell)))
+    world.stop(cell)
+    first, second = world.final_rows(cell)
+    assert (first.outcome, second.outcome) == ("done", "unknown")
+    assert first.latency_s > 0.5
+    assert first.deadline_met is False
+    assert_adds_up(first)
+
+
+def test_what_the_device_has_no_time_for_certainly_failed(world: World) -> None:
+    world.start(slowdown=1000.0)
+    arrivals = {"kind": "periodic", "period_s": 0.01, "phase_s": 0.01, "deadline_s": 0.1, "frames": 10}
+    cell = world.cell(arrivals=arrivals, epochs=1, epoch_s=0.5, timeouts=Timeouts(task_s=0.6))
+    rows = world.run(cell)
+    assert len(rows) == 50
+    outcomes = {(row.outcome, row.reason) for row in rows}
+    assert ("failed", "timeout_not_started") in outcomes
+    assert ("done", None) in outcomes
+    assert len(outcomes) == 2
+
+
+# -- faults -----------------------------------------------------------------------------------------------------------
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait(PATIENCE_S)
+
+
+def test_a_killed_edge_server_costs_what_it_had_and_no_more(world: World) -> None:
+    edge = start_with_edge(world, edge={"slowdown": 100.0})
+    world.controller.decider = lambda observe: answer(observe, Site.EDGE)
+    cell = world.cell(placement="controller", epochs=60)
+    world.prepare(cell, also=["edge-1"])
+    world.begin(cell, also=["edge-1"])
+    world.until(lambda: len(world.controller.rows["task"]) >= 4)
+    kill(edge)
+    world.edges.remove(edge)
+    world.until(lambda: any(row.reason == "server_unreachable" for row in world.controller.rows["task"]))
+    world.start_edge()
+    world.prepare(cell, also=["edge-1"])
+    world.controller.front.send(world.controller.front.by_name["edge-1"], Start(cell.serial, 0.0, 100.0))
+    restarted_s = max(row.arrived_s for row in world.controller.rows["task"])
+    world.until(lambda: any(r.outcome == "done" and r.arrived_s > restarted_s for r in world.final_rows(cell)))
+    world.until(lambda: world.is_finished(cell))
+    world.stop(cell)
+    rows = world.final_rows(cell)
+    assert len(rows) == len(world.controller.rows["task"]) == 120
+    reasons = {(row.outcome, row.reason) for row in rows}
+    assert ("done", None) in reasons
+    assert reasons <= {
+        ("done", None),
+        ("unknown", "server_lost"),
+        ("failed", "server_lost"),
+        ("failed", "server_unreachable"),
+        ("failed", "wrong_cell"),
+        ("failed", "not_ready"),
+    }
+    assert world.events("server_lost")
+    assert world.events("server_up")
+
+
+def test_a_killed_agent_leaves_one_row_for_every_task(world: World) -> None:
+    world.start()
+    cell = world.cell(epochs=40, placement="device", policy_name="uniform_random")
+    assert world.prepare(cell).ok
+    start_s = world.begin(cell)
+    world.until(lambda: len(world.controller.rows["task"]) >= 8)
+    assert world.process is not None
+    kill(world.process)
+    world.process = None
+    died_s = world.clock.now_s() - start_s
+    old = world.controller.session.instance
+    world.until(lambda: world.clock.now_s() - start_s > died_s + 1.5)
+    world.spawn()
+    world.until(lambda: DEVICE in world.controller.front.by_name and world.controller.session.instance != old)
+    world.controller.front.send(world.controller.session, Prepare(cell.serial, cell_to_plain(cell)))
+    world.controller.front.send(world.controller.session, Start(cell.serial, start_s, 100.0))
+    world.until(lambda: world.is_finished(cell))
+    world.stop(cell)
+    rows = world.final_rows(cell)
+    assert len(rows) == len(world.controller.rows["task"]) == 80
+    down = [row.arrived_s - 100.0 for row in rows if row.reason == "device_down"]
+    unsure = [row.arrived_s - 100.0 for row in rows if row.reason == "agent_restarted"]
+    assert down
+    assert unsure
+    assert max(unsure) < min(down)
+    assert died_s < min(down) < died_s + 0.8
+    assert {row.outcome for row in rows if row.reason == "agent_restarted"} == {"unknown"}
+    assert {row.outcome for row in rows if row.reason == "device_down"} == {"failed"}
+    assert {row.outcome for row in rows if row.arrived_s - 100.0 > max(down) + 0.2} == {"done"}
+    (event,) = world.events("restarted")
+    assert "alive_cell_s" in event.detail
+
+
+def test_an_agent_that_was_stopped_for_long_goes_on(world: World) -> None:
+    start_with_edge(world)
+    world.controller.decider = lambda observe: answer(observe, Site.EDGE if observe.epoch % 2 else Site.DEVICE)
+    cell = world.cell(placement="controller", epochs=35, timeouts=Timeouts(task_s=2.0))
+    assert world.prepare(cell, also=["edge-1"]).ok
+    start_s = world.begin(cell, also=["edge-1"])
+    world.until(lambda: len(world.controller.rows["task"]) >= 8)
+    assert world.process is not None
+    world.process.send_signal(signal.SIGSTOP)
+    stopped_s = world.clock.now_s()
+    world.until(lambda: world.clock.now_s() > stopped_s + 3.5)
+    assert DEVICE not in world.controller.front.by_name, "longer than its peers have patience"
+    world.process.send_signal(signal.SIGCONT)
+    world.until(lambda: world.is_finished(cell))
+    world.stop(cell)
+    rows = world.final_rows(cell)
+    assert len(rows) == len(world.controller.rows["task"]) == 70
+    dropped = [row for row in rows if row.outcome != "done"]
+    assert {(row.outcome, row.reason) for row in dropped} <= {
+        ("failed", "timeout_not_started"),
+        ("unknown", "server_lost"),
+        ("unknown", "timeout"),
+    }
+    assert 5 < len(dropped) < 35
+    caught_up = [row for row in rows if row.outcome == "done" and row.latency_s is not None and row.latency_s > 0.5]
+    assert caught_up, "what was still in time after the stop is done, late"
+    last = [row for row in rows if row.arrived_s - 100.0 > stopped_s - start_s + 5.0]
+    assert {(row.outcome, row.decided_by) for row in last} == {("done", "controller")}
+    assert {row.site for row in last} == {"device", "edge"}
+    assert world.events("stalled")
+    for row in rows:
+        if row.outcome == "done":
+            assert_adds_up(row)
+
+
+# -- ending -----------------------------------------------------------------------------------------------------------
+
+
+def test_sigterm_ends_it_in_order_and_leaves_its_rows_on_the_disk(world: World) -> None:
+    world.start()
+    world.controller.acknowledges = False
+    cell = world.cell(epochs=100)
+    assert world.prepare(cell).ok
+    world.begin(cell)
+    world.until(lambda: len(world.tasks_on_disk()) >= 5)
+    assert world.process is not None
+    world.process.terminate()
+    assert world.process.wait(PATIENCE_S) == 0
+    rows = world.tasks_on_disk()
+    assert len({row.task_id for row in rows}) == len(rows)
+    assert {row.outcome for row in rows} <= {"done", "failed"}
+    assert not list(world.folder.glob("content*"))
+    world.process = None
+    world.until(lambda: DEVICE not in world.controller.front.by_name)
+
+
+def test_nobody_wants_anything_so_it_ends(world: World) -> None:
+    world.start(orphan_after_s=0.5)
+    assert world.process is not None
+    assert world.process.wait(PATIENCE_S) == 0
+
+
+def test_settings_that_are_wrong_end_it_with_status_2(tmp_path: Path) -> None:
+    path = tmp_path / "device_agent.json"
+    path.write_text('{"name": "pi-1"}')
+    done = subprocess.run(
+        [sys.executable, "-m", "device_agent", "--config", str(path)],
+        capture_output=True,
+        timeout=PATIENCE_S,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert str(path) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def test_it_is_small_and_quiet(world: World) -> None:
+    """With the shipped model loaded: at most 110 MB resident, at most 1 % of a core while idle."""
+    world.start()
+    cell = world.cell(workload="digits", workload_options={}, epochs=3)
+    rows = world.run(cell)
+    assert sum(row.correct for row in rows) >= 0.9 * sum(row.frames for row in rows)
+    assert world.process is not None
+    process = psutil.Process(world.process.pid)
+    resident_bytes = process.memory_info().rss
+    before, since_s = process.cpu_times(), world.clock.now_s()
+    world.until(lambda: world.clock.now_s() > since_s + 5.0)
+    after = process.cpu_times()
+    busy = (after.user + after.system - before.user - before.system) / (world.clock.now_s() - since_s)
+    assert resident_bytes <= 110e6
+    assert busy <= 0.01
