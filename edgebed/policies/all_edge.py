@@ -12,8 +12,7 @@ from edgebed.types import BoolArray, Decision, Observation, PolicySpec
 class AllEdge(Policy):
     """Offloads every task: device i on channel i mod C; the servers take turns, C devices at a time.
 
-    Taking turns that way uses every channel of every server, also when there are as many servers as channels. Counted
-    are the slots that it is shown: a device that decides for itself alone is number 0 and takes channel 0.
+    Taking turns that way uses every channel of every server, also when there are as many servers as channels.
     """
 
     spec = PolicySpec("all_edge", sets=("site", "server", "channel"))
