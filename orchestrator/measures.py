@@ -89,10 +89,14 @@ def counted_tasks(run: Run) -> Iterator[DuckDBPyConnection]:
 
 def settings_of_cells(plan: dict[str, Any]) -> dict[str, str]:
     """Name of the setting of every cell that the plan lists with one."""
-    cells = plan.get("listed_cells")
+    cells = plan.get("cells")
     if not isinstance(cells, list):
         return {}
-    return {str(cell["id"]): str(cell["setting"]) for cell in cells if isinstance(cell, dict) and "setting" in cell}
+    return {
+        str(cell["id"]): str(cell["setting"])
+        for cell in cells
+        if isinstance(cell, dict) and {"id", "setting"} <= cell.keys()
+    }
 
 
 def ask(connection: DuckDBPyConnection, sql: str) -> Answer:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from edgebed.protocol.cells import CellSpec, RewardSettings, Timeouts, cell_to_plain
+from edgebed.protocol.cells import CellSpec, RewardSettings, Timeouts
 from edgebed.randomness import stream
 from edgebed.trace.cost import task_cost
 from edgebed.trace.manifest import ClockOffset, Manifest, Model, Software, write_manifest
@@ -181,8 +181,31 @@ def write_raw(folder: Path, recipe: Recipe) -> None:
     """Write the plan, the manifest and the raw segments of a made-up run."""
     cells = recipe.cells()
     folder.mkdir(parents=True)
-    hosts = {name: {"address": f"192.0.2.{n}", "board": BOARD} for n, name in enumerate([SERVER, *DEVICES])}
-    plan = {"experiment": recipe.name, "run_id": cells[0].run_id, "cells": [cell_to_plain(cell) for cell in cells]}
+    hosts = {
+        name: {
+            "role": "edge_server" if name == SERVER else "device",
+            "board": BOARD,
+            "slowdown": 1.0 if name == SERVER else 6.0,
+            "facts": {"system": "Linux 6.6 aarch64", "processor": "Cortex-A72"},
+        }
+        for name in [SERVER, *DEVICES]
+    }
+    plan = {
+        "plan_hash": cells[0].plan_hash,
+        "run_id": cells[0].run_id,
+        "experiment": recipe.name,
+        "experiment_file": f"inventory/experiments/{recipe.name}.yaml",
+        "hosts_file": "inventory/hosts/local.yaml",
+        "backend": "hosts",
+        "controller": SERVER,
+        "edge_servers": [{"name": SERVER, "role": "edge_server", "board": BOARD["name"], "slowdown": 1.0}],
+        "devices": [{"name": name, "role": "device", "board": BOARD["name"], "slowdown": 6.0} for name in DEVICES],
+        "boards": {BOARD["name"]: BOARD},
+        "policies": [{"label": policy, "name": policy} for policy in recipe.policies],
+        "seeds": list(recipe.seeds),
+        "settings": [{"name": "base", "changes": {}, "epoch_s": recipe.epoch_s}],
+        "cells": [{"id": cell.cell_id, "policy": cell.policy, "seed": cell.seed, "setting": "base"} for cell in cells],
+    }
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     manifest = Manifest(
         run_id=cells[0].run_id,
