@@ -39,6 +39,7 @@ from edgebed.protocol.messages import (
     Status,
     Stop,
 )
+from edgebed.protocol.waker import Waker
 from edgebed.trace.outbox import Outbox
 from edgebed.trace.reporting import Reporter
 from edgebed.trace.schema import EpochRecord, EventRecord
@@ -89,7 +90,7 @@ class Controller:
 
     Args:
         front: the listening socket; its callbacks are set here.
-        wake: a file descriptor that becomes readable when the outbox has committed rows.
+        waker: wakes the loop when the outbox has committed rows.
     """
 
     def __init__(
@@ -98,12 +99,13 @@ class Controller:
         clock: Clock,
         outbox: Outbox,
         front: Front[ControlMessage],
-        wake: int,
+        waker: Waker,
     ) -> None:
         self._config = config
         self._clock = clock
         self._outbox = outbox
-        self._wake = wake
+        self._waker = waker
+        outbox.on_commit = waker.wake
         self.cell: CurrentCell | None = None
         self.stopping = False
         self._drained: int | None = None
@@ -114,7 +116,7 @@ class Controller:
         self._reporter = Reporter(outbox, config.name, self._send_records)
         self._poller = zmq.Poller()
         self._poller.register(self.front.socket, zmq.POLLIN)
-        self._poller.register(wake, zmq.POLLIN)
+        self._poller.register(waker, zmq.POLLIN)
         self._handlers: dict[type[msgspec.Struct], Callable[[Session, msgspec.Struct, zmq.Frame | None], None]] = {
             Prepare: self._on_prepare,
             Start: self._on_start,
@@ -140,14 +142,17 @@ class Controller:
         self._outbox.flush(2.0)
         self.front.close("controller stops")
 
+    def stop(self) -> None:
+        """End soon; safe to call from a signal handler."""
+        self.stopping = True
+
     def turn(self) -> None:
         """Wait for the next message or timer, and deal with it."""
         now_s = self._clock.now_s()
         timeout_ms = max(0, min(100, int((self._due_s(now_s) - now_s) * 1000) + 1))
+        self._waker.will_wait()
         ready = dict(self._poller.poll(timeout_ms))
-        if self._wake in ready:
-            os.read(self._wake, 4096)
-            self._reporter.report(self._clock.now_s())
+        self._waker.has_waited(self._waker.read_fd in ready)
         for session, message, payload in self.front.receive():
             self._handle(session, message, payload)
         now_s = self._clock.now_s()

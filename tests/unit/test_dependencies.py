@@ -30,6 +30,7 @@ GROUPS = {
     "edgebed.errors": "base",
     "edgebed.randomness": "base",
     "edgebed.configuration": "base",
+    "edgebed.program": "base",
     "edgebed.backend": "base",
     "edgebed.backend_testing": "base",
     "edgebed.backend_toy": "base",
