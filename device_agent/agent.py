@@ -110,6 +110,7 @@ class Agent:
         folder = Path(config.state_dir)
         self._outbox = Outbox(folder / f"{PROGRAM}.outbox.sqlite", clock)
         self._outbox.on_commit = self._committed
+        self._outbox.on_error = lambda error: _log.error("rows wait for a disk that refuses: %s", error)
         self._content = Content(folder)
         self._executor = Executor(clock, self.waker.wake)
         self._open_links(config, keys, context, instance)
@@ -163,12 +164,17 @@ class Agent:
             send=self._send,
             read=self._content.read,
             alive=self._outbox.get_state(ALIVE),
+            damaged_outbox=str(self._outbox.damaged or ""),
         )
 
     def _cell(self) -> tuple[str, int]:
         return self._member.plan_hash, self._member.serial
 
     # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End soon; safe to call from a signal handler."""
+        self.is_ending = True
 
     def run(self) -> None:
         """Work until asked to end, or until nobody has wanted anything for long."""
@@ -227,7 +233,7 @@ class Agent:
         return min(link.due_s for link in self._links)
 
     def _end_when_orphaned(self, now_s: float) -> None:
-        if self._member.state != "idle":
+        if self._member.state in ("preparing", "running"):
             self._told_s = now_s
         elif now_s - self._told_s > self._config.orphan_after_s:
             _log.warning("nobody has asked for anything for %g s: ending", self._config.orphan_after_s)
@@ -306,6 +312,7 @@ class Agent:
     def _control_up(self, restarted: bool) -> None:
         now_s = self._told_s = self._clock.now_s()
         self._reporter.restart()
+        self._report_s = now_s
         self._member.say_status(now_s)
         if self._member.run is not None:
             self._member.run.event("controller_up", now_s, restarted=restarted)

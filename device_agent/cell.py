@@ -17,16 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from device_agent.content import Clip
-from device_agent.deciding import (
-    DeviceState,
-    LocalPolicy,
-    checked_decision,
-    device_values,
-    flat_action,
-    flat_observation,
-    own_observation,
-    own_spec,
-)
+from device_agent.deciding import DeviceState, OwnDecider, decision_of, device_values
 from device_agent.dispatch import NOT_STARTED, Dispatcher, Jobs, Server
 from device_agent.preparing import PreparedCell
 from device_agent.records import RowMaker
@@ -37,8 +28,8 @@ from edgebed.clock import Clock
 from edgebed.configuration import DeviceConfig
 from edgebed.errors import BadInput
 from edgebed.protocol.messages import ControlMessage, Decide, Observe
-from edgebed.trace.schema import FINAL_ORDER, EpochRecord, EventRecord
-from edgebed.types import DEVICE_ONLY, DecidedBy, Observation, Outcome, Site, SlotDecision
+from edgebed.trace.schema import FINAL_ORDER, EventRecord, SampleRecord
+from edgebed.types import Observation, Outcome
 
 _log = logging.getLogger(__name__)
 
@@ -121,8 +112,7 @@ class CellRun:
         self._around = around
         self._device = around.config.name
         self._timers = Timers()
-        self._spec = own_spec(self.cell)
-        self._slot = self.cell.devices.index(self._device)
+        self._decider = OwnDecider(self.cell, self._device, prepared.policy, prepared.fallback, self._policy_failed)
         self._rows = RowMaker(
             self.cell,
             self._device,
@@ -155,6 +145,7 @@ class CellRun:
         self._decided_epoch = -1
         self._undecided: dict[int, list[Task]] = {}
         self._early: dict[int, Decide] = {}
+        self._samples: list[SampleRecord] = []
         self._meter_problem: str | None = None
 
     # -- beginning ----------------------------------------------------------------------------------------------------
@@ -204,17 +195,23 @@ class CellRun:
         self.event("restarted", now_s, alive_cell_s=alive_s, cell_s=now_cell_s)
 
     def _tell_alive(self, now_s: float) -> None:
+        self._write_samples()
         self._around.rows.set_state(ALIVE, {"serial": self.cell.serial, "cell_time_s": now_s - self.start_s})
         self._timers.at(now_s + ALIVE_INTERVAL_S, self._tell_alive)
 
     def _sample(self, now_s: float) -> None:
-        row = self._around.telemetry.sample(self._run_s(self._around.clock.now_s()))
-        self._around.rows.append("sample", self.cell.serial, row)
+        self._samples.append(self._around.telemetry.sample(self._run_s(self._around.clock.now_s())))
         problem = self._around.telemetry.meter_problem
         if problem != self._meter_problem:
             self._meter_problem = problem
             self.event("meter_lost" if problem else "meter_back", now_s, problem=problem)
         self._timers.at(now_s + self._around.config.sample_interval_s, self._sample)
+
+    def _write_samples(self) -> None:
+        """A few at a time, with the sign of life: a commit for each would cost more than taking it."""
+        for row in self._samples:
+            self._around.rows.append("sample", self.cell.serial, row)
+        self._samples.clear()
 
     def _run_s(self, instant_s: float) -> float:
         """An instant of the own clock on the run clock."""
@@ -293,13 +290,12 @@ class CellRun:
         if message.epoch not in self._undecided:
             return
         try:
-            decision = _checked(message, self)
-        except (BadInput, ValueError) as error:
+            decision, by = decision_of(message, self.cell)
+        except BadInput as error:
             self.event("bad_decision", now_s, epoch=message.epoch, problem=str(error))
             self._fall_back(message.epoch, now_s)
             return
         waiting = self._undecided.pop(message.epoch)
-        by = DecidedBy(message.decided_by)
         verdict = Verdict(decision, message.epoch, now_s, message.policy_version, by, message.compute_s)
         self._carry_out(waiting, verdict)
 
@@ -310,27 +306,16 @@ class CellRun:
             self._decide_here(epoch, waiting, is_late=True)
 
     def _decide_here(self, epoch: int, waiting: list[Task], *, is_late: bool = False) -> None:
-        observation = self._observation(epoch, waiting)
-        decision, compute_s, version, by = self._choose(observation, may_ask_policy=not is_late)
-        self._note_decision(observation, decision, compute_s, version, by)
+        observation = self._observe(epoch, waiting)
+        chosen = self._decider.choose(observation, may_ask_policy=not is_late)
         decided_s = self._around.clock.now_s()
-        self._carry_out(waiting, Verdict(decision, epoch, decided_s, version, by, compute_s, is_late))
+        self._decided_epoch = max(self._decided_epoch, epoch)
+        self._around.rows.append("epoch", self.cell.serial, self._decider.row(observation, chosen))
+        verdict = Verdict(chosen.decision, epoch, decided_s, chosen.version, chosen.by, chosen.compute_s, is_late)
+        self._carry_out(waiting, verdict)
 
-    def _choose(self, observation: Observation, *, may_ask_policy: bool) -> tuple[SlotDecision, float, str, DecidedBy]:
-        """Ask the policy; if it fails the fallback; if that fails too, stay on the device."""
-        candidates: list[tuple[LocalPolicy, DecidedBy]] = []
-        if may_ask_policy and self._prepared.policy is not None:
-            candidates.append((self._prepared.policy, DecidedBy.DEVICE))
-        candidates.append((self._prepared.fallback, DecidedBy.FALLBACK))
-        for policy, by in candidates:
-            try:
-                decision, compute_s = policy.decide(observation)
-            except Exception as error:  # a policy is someone's research code: it may raise anything
-                _log.exception("the policy failed")
-                self.event("policy_failed", self._around.clock.now_s(), epoch=observation.epoch, problem=repr(error))
-            else:
-                return decision, compute_s, policy.version, by
-        return DEVICE_ONLY, 0.0, "", DecidedBy.FALLBACK
+    def _policy_failed(self, epoch: int, error: Exception) -> None:
+        self.event("policy_failed", self._around.clock.now_s(), epoch=epoch, problem=repr(error))
 
     def _carry_out(self, waiting: list[Task], verdict: Verdict) -> None:
         now_s = verdict.decided_s
@@ -363,34 +348,13 @@ class CellRun:
         )
         return device_values(waiting, state, self._prepared.cycles_per_frame, now_s)
 
-    def _observation(self, epoch: int, waiting: Sequence[Task]) -> Observation:
+    def _observe(self, epoch: int, waiting: Sequence[Task]) -> Observation:
         servers = self._around.servers
-        return own_observation(
-            self._spec,
-            self._slot,
+        return self._decider.observe(
             self._values(waiting, self._around.clock.now_s()),
             [server.load for server in servers],
             [server.is_reachable for server in servers],
             epoch,
-        )
-
-    def _note_decision(
-        self, observation: Observation, decision: SlotDecision, compute_s: float, version: str, by: DecidedBy
-    ) -> None:
-        self._decided_epoch = max(self._decided_epoch, observation.epoch)
-        row = self._epoch_row(observation.epoch, observation)
-        row.action = flat_action(decision)
-        row.policy_version, row.decided_by, row.decision_compute_s = version, by.value, compute_s
-        self._around.rows.append("epoch", self.cell.serial, row)
-
-    def _epoch_row(self, epoch: int, observation: Observation) -> EpochRecord:
-        return EpochRecord(
-            run_id=self.cell.run_id,
-            cell_id=self.cell.cell_id,
-            epoch=epoch,
-            device_id=self._device,
-            observation=flat_observation(observation, self._slot),
-            action=[],
         )
 
     # -- what comes back ----------------------------------------------------------------------------------------------
@@ -441,8 +405,9 @@ class CellRun:
             elif not (is_leaving and task.arrived_at_s > now_s):
                 self._end(task, Outcome.FAILED, reason)
         if self.cell.placement == "device" and not is_leaving:
-            last = self._epoch_row(self._decided_epoch + 1, self._observation(self._decided_epoch + 1, []))
-            self._around.rows.append("epoch", self.cell.serial, last)
+            last = self._observe(self._decided_epoch + 1, [])
+            self._around.rows.append("epoch", self.cell.serial, self._decider.row(last, None))
+        self._write_samples()
         self._timers.clear()
 
     def event(self, kind: str, now_s: float, **detail: Any) -> None:
@@ -459,16 +424,3 @@ def task_name(cell_id: str, device: str, index: int) -> str:
 
 def _is_news(outcome: Outcome, before: Outcome | None) -> bool:
     return before is None or FINAL_ORDER[outcome.value] > FINAL_ORDER[before.value]
-
-
-def _checked(message: Decide, run: CellRun) -> SlotDecision:
-    DecidedBy(message.decided_by)
-    decision = SlotDecision(
-        Site(message.site),
-        message.server,
-        message.channel,
-        message.edge_fraction,
-        message.cpu_fraction,
-        message.power_fraction,
-    )
-    return checked_decision(decision, run.cell)

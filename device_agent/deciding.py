@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,20 @@ from device_agent.task import Task
 from edgebed.errors import BadInput
 from edgebed.policies import make_policy
 from edgebed.protocol.cells import CellSpec
+from edgebed.protocol.messages import Decide
 from edgebed.randomness import stream
-from edgebed.types import DEVICE_FEATURES, Observation, ObservationSpec, SlotDecision
+from edgebed.trace.schema import EpochRecord
+from edgebed.types import (
+    DEVICE_FEATURES,
+    DEVICE_ONLY,
+    DecidedBy,
+    Observation,
+    ObservationSpec,
+    Site,
+    SlotDecision,
+)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +158,101 @@ class LocalPolicy:
         return decision.slot(self._slot), compute_s
 
 
-def checked_decision(decision: SlotDecision, cell: CellSpec) -> SlotDecision:
-    """A decision that came from elsewhere, as it is.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was decided here, how long it took, and by which policy."""
+
+    decision: SlotDecision
+    compute_s: float
+    version: str
+    by: DecidedBy
+
+
+NOBODY = Chosen(DEVICE_ONLY, 0.0, "", DecidedBy.FALLBACK)
+
+
+class OwnDecider:
+    """Decides for one device in one cell: with the cell's policy where that is placed here, else with the fallback.
+
+    Args:
+        policy: the cell's, None where others ask it.
+        fallback: asked when nobody else has decided, or can.
+        failed: told of a policy that raised an error, with the epoch.
+    """
+
+    def __init__(
+        self,
+        cell: CellSpec,
+        device: str,
+        policy: LocalPolicy | None,
+        fallback: LocalPolicy,
+        failed: Callable[[int, Exception], None],
+    ) -> None:
+        self._cell = cell
+        self._device = device
+        self._policy = policy
+        self._fallback = fallback
+        self._failed = failed
+        self._spec = own_spec(cell)
+        self._slot = cell.devices.index(device)
+
+    def observe(
+        self, values: Sequence[float], loads: Sequence[Sequence[float]], servers_up: Sequence[bool], epoch: int
+    ) -> Observation:
+        """What this device sees; see `own_observation`."""
+        return own_observation(self._spec, self._slot, values, loads, servers_up, epoch)
+
+    def choose(self, observation: Observation, *, may_ask_policy: bool) -> Chosen:
+        """Ask the policy; if it fails the fallback; if that fails too, stay on the device."""
+        candidates: list[tuple[LocalPolicy, DecidedBy]] = []
+        if may_ask_policy and self._policy is not None:
+            candidates.append((self._policy, DecidedBy.DEVICE))
+        candidates.append((self._fallback, DecidedBy.FALLBACK))
+        for policy, by in candidates:
+            try:
+                decision, compute_s = policy.decide(observation)
+            except Exception as error:  # a policy is someone's research code: it may raise anything
+                _log.exception("a policy failed")
+                self._failed(observation.epoch, error)
+            else:
+                return Chosen(decision, compute_s, policy.version, by)
+        return NOBODY
+
+    def row(self, observation: Observation, chosen: Chosen | None) -> EpochRecord:
+        """The row of ``epochs.parquet`` for a decision; None: the cell's last observation, on which nobody decided."""
+        row = EpochRecord(
+            run_id=self._cell.run_id,
+            cell_id=self._cell.cell_id,
+            epoch=observation.epoch,
+            device_id=self._device,
+            observation=flat_observation(observation, self._slot),
+            action=[],
+        )
+        if chosen is not None:
+            row.action = flat_action(chosen.decision)
+            row.policy_version, row.decided_by = chosen.version, chosen.by.value
+            row.decision_compute_s = chosen.compute_s
+        return row
+
+
+def decision_of(message: Decide, cell: CellSpec) -> tuple[SlotDecision, DecidedBy]:
+    """The decision that a controller sent.
 
     Raises:
-        BadInput: it names a server or channel that the cell does not have, or a value is out of range.
+        BadInput: it names a server or channel that the cell does not have, a value is out of range, or nobody that a
+            decision can be from.
     """
+    decision = SlotDecision(
+        Site(message.site),
+        message.server,
+        message.channel,
+        message.edge_fraction,
+        message.cpu_fraction,
+        message.power_fraction,
+    )
     problem = decision.problem(len(cell.servers), cell.channels.count)
     if problem is not None:
-        raise BadInput(f"decision: {problem}")
-    return decision
+        raise BadInput(f"decision for epoch {message.epoch}: {problem}")
+    if message.decided_by not in set(DecidedBy):
+        raise BadInput(f"decision for epoch {message.epoch}: decided by {message.decided_by!r}; {', '.join(DecidedBy)}")
+    return decision, DecidedBy(message.decided_by)

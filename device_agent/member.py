@@ -46,6 +46,7 @@ class Device:
         controller_offset: controller's clock - own clock.
         send: hands a message to the controller; False when it is out of reach.
         alive: the last sign of life of the program that was here before; None when there was none.
+        damaged_outbox: where an unreadable outbox was moved to when this program started; empty when it was readable.
     """
 
     config: DeviceConfig
@@ -59,6 +60,7 @@ class Device:
     send: Callable[[ControlMessage], bool]
     read: Callable[[Clip, int, int], bytes]
     alive: Mapping[str, Any] | None = None
+    damaged_outbox: str = ""
 
 
 class Member:
@@ -137,12 +139,12 @@ class Member:
 
     def _say_ready(self) -> None:
         """Answer a Prepare; while it is still being worked on, the answer comes later."""
-        prepared = self._prepared if self.run is None else None
-        facts = {} if prepared is None else {**prepared.facts, **self._own_facts()}
+        name = self._device.config.name
         if self._problem:
-            self._device.send(Ready(self.serial, self._device.config.name, False, self._problem[:4000]))
-        elif prepared is not None or self.run is not None:
-            self._device.send(Ready(self.serial, self._device.config.name, True, "", facts))
+            self._device.send(Ready(self.serial, name, False, self._problem[:4000]))
+        elif self._prepared is not None:
+            facts = {**self._prepared.facts, **self._own_facts()}
+            self._device.send(Ready(self.serial, name, True, "", facts))
 
     def _own_facts(self) -> dict[str, Any]:
         device = self._device
@@ -169,6 +171,8 @@ class Member:
         predecessor = self._predecessor()
         self.run = CellRun(prepared, self._surroundings(prepared), start_s, start.run_clock_s)
         self.run.begin(now_s, predecessor, was_down=self._was_late and start_s < now_s)
+        if device.damaged_outbox:
+            self.run.event("outbox_damaged", now_s, moved_to=device.damaged_outbox)
 
     def _surroundings(self, prepared: PreparedCell) -> Surroundings:
         device = self._device

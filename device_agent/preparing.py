@@ -182,7 +182,7 @@ def measure_frame(workload: Workload, workshop: Workshop, seed: int) -> float:
             raise BadInput(f"workload {workload.name} cannot execute its own frame: {result.error}")
         # Not waited for, but counted: a slow board would make every cell start later otherwise.
         times_s.append(result.finished_s - result.started_s + (workshop.slowdown - 1.0) * result.cpu_s)
-    return statistics.median(times_s)
+    return max(statistics.median(times_s), 1e-9)
 
 
 def host_facts(workload: Workload) -> dict[str, Any]:

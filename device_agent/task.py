@@ -61,9 +61,10 @@ class Part:
         first, frames: which frames of the clip.
         since_s: when it was handed to the executor or the uplink.
         spent: stages that it went through before ``since_s``, at a server that refused it.
-        upload, is_running_locally: how far it has come, while it is open.
+        upload: its way to the edge server; None on the device.
         stages, finished_s, predicted, used: what came of it, once it is done.
-        link_rate_bps: what the channel granted, None where it was not shaped.
+        granted_bps: mean rate that the channel granted; None where it was not shaped.
+        measured_bps: rate that its upload really got; None where that cannot be told.
     """
 
     first: int
@@ -203,18 +204,19 @@ def joined_predictions(parts: list[Part]) -> list[int]:
 
 
 def decision_columns(task: Task, servers: list[str]) -> dict[str, Any]:
-    """The decision's columns: what was asked for, and what was executed."""
+    """The decision's columns: what was asked for, and what was executed, or tried where a server refused it."""
     verdict = task.verdict
     if verdict is None:
         return {}
     asked, edge = verdict.decision, task.edge_part
     is_local = asked.site is Site.DEVICE
+    names = dict(enumerate(servers))  # a decision for the edge may come in a cell that has no server
     return {
         "requested_site": asked.site.label,
-        "requested_server": None if is_local or not servers else servers[asked.server],
+        "requested_server": None if is_local else names.get(asked.server),
         "requested_channel": None if is_local else asked.channel,
         "site": None if task.site is None else task.site.label,
-        "server": None if edge is None else servers[edge.server],
+        "server": None if edge is None else names.get(edge.server),
         "channel": None if edge is None else edge.channel,
         "edge_fraction": task.edge_frames / task.planned.frames,
         "edge_frames": task.edge_frames,
