@@ -179,7 +179,9 @@ def find_run(path_or_name: str | Path, runs_folder: Path = Path("runs")) -> Run:
         BadInput: there is no such run; the experiments there are, are named.
     """
     for base in (Path(path_or_name), runs_folder / path_or_name):
-        for path in (base, base / LATEST):
+        # Without the link, for example in a copy, the newest is the last by its name.
+        newest = sorted(plan.parent for plan in base.glob(f"*/{PLAN_FILE}"))[-1:]
+        for path in (base, base / LATEST, *newest):
             if (path / PLAN_FILE).is_file():
                 return Run(path.resolve())
     known = sorted({entry.path.parent.name for entry in list_runs(runs_folder)})
