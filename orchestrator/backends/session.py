@@ -147,8 +147,7 @@ class Session:
             Interrupted: someone has asked to stop.
         """
         self.doing = "starting programs"
-        self.wait_for(self.deployment.in_background(self.deployment.bring_up))
-        self._check_interrupts()
+        self._set_up(self.deployment.bring_up)
         self._collector.forget()
         self._connect()
 
@@ -160,13 +159,20 @@ class Session:
             Interrupted: someone has asked to stop.
         """
         self.doing = "looking for programs"
-        is_adopted = self.wait_for(self.deployment.in_background(self.deployment.adopt))
-        self._check_interrupts()
-        if not is_adopted:
+        if not self._set_up(self.deployment.adopt):
             return False
         self._collector.remember()
         self._connect()
         return True
+
+    def _set_up(self, work: Callable[[], T]) -> T:
+        try:
+            found = self.wait_for(self.deployment.in_background(work))
+        except WorkFailed:
+            self._check_interrupts()  # an interrupt makes it fail
+            raise
+        self._check_interrupts()
+        return found
 
     def wait_for(self, work: Future[T]) -> T:
         """The result of what a thread does on hosts; meanwhile everything goes on.
@@ -292,7 +298,7 @@ class Session:
             self._collected(attempt, self._follow)
             return True
         was_stopped = attempt.state == "stopping"
-        self.leave(attempt, attempt.reason if was_stopped else LOST_ORCHESTRATOR)
+        self.leave(attempt, attempt.reason if was_stopped else LOST_ORCHESTRATOR, is_over=True)
         return False
 
     def _collected(self, attempt: Attempt, work: Callable[[], None]) -> None:
@@ -320,13 +326,16 @@ class Session:
         return attempt
 
     def _goes_on(self, attempt: Attempt) -> bool:
-        """Does the cell run on the hosts already? Members say where they stand twice a second."""
+        """Does the cell run on the hosts already? Devices say where they stand twice a second."""
         assert self.watch is not None
+        devices = self.watch.devices
         give_up_s = self.clock.now_s() + self.patience.take_over_s
-        while self.clock.now_s() < give_up_s and not any(member.is_started for member in self.watch.devices):
+        while self.clock.now_s() < give_up_s:
             self.turn()
             self._check_interrupts()
-        return any(member.is_started for member in self.watch.devices)
+            if any(device.is_started for device in devices) or all(device.has_spoken for device in devices):
+                break
+        return any(device.is_started for device in devices)
 
     def prepare(self) -> None:
         """Have every member load and render what the cell needs.
@@ -432,12 +441,13 @@ class Session:
 
     # -- the end of a cell --------------------------------------------------------------------------------------------
 
-    def leave(self, attempt: Attempt, reason: str = "") -> None:
+    def leave(self, attempt: Attempt, reason: str = "", *, is_over: bool = False) -> None:
         """Stop the current cell, and collect what members have of it.
 
         Args:
             attempt: the current cell's.
             reason: why it ends before its time; empty when it came to its end.
+            is_over: nobody runs it any more; so nobody tells when it has sent everything, and the files are asked.
         """
         assert self.watch is not None
         self.doing = "collecting"
@@ -450,7 +460,11 @@ class Session:
             self._attempts.save(attempt)
         self.watch.is_stopping = True
         self.control.send(Stop(attempt.serial, (reason or "complete")[:200]))
-        self._drain()
+        if is_over:
+            for member in self.watch.undrained:
+                self.watch.give_up(member.name, "it was not heard to the end of the cell")
+        else:
+            self._drain()
         recovered = self.recover(self.deployment.member(name) for name in self.watch.given_up)
         attempt.down = self._down(recovered)
         # Who only did not send all its rows has lost nothing when they could be fetched.

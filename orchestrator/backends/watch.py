@@ -26,6 +26,7 @@ class Watched:
         given_up: why it is not waited for any more; empty while it is.
         planned, terminal: tasks of a device, as it last counted them.
         is_drained: after the stop, it had nothing left to send.
+        has_spoken: it has said where it stands, be it in another cell.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Watched:
     planned: int = 0
     terminal: int = 0
     is_drained: bool = False
+    has_spoken: bool = False
 
     @property
     def is_ready(self) -> bool:
@@ -106,6 +108,7 @@ class CellWatch:
             member.is_connected = True
 
     def _hear_status(self, member: Watched, status: Status) -> None:
+        member.has_spoken = True
         if self.is_stopping:
             # A member that was restarted since knows of no cell: it says 0.
             is_ours = status.serial in (0, self.spec.serial)

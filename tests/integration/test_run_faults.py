@@ -1,0 +1,266 @@
+"""What may go wrong in a run, done to real processes.
+
+In every case: each planned task has exactly one row with one outcome, the run's state says what happened, and no
+process, key or folder is left behind (the fixture looks).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+from edgebed.configuration import PeerAddress, ServerConfig, read_config
+from edgebed.protocol.security import make_key_pair, read_key_pair, secure_client
+
+pytestmark = pytest.mark.integration
+
+
+def only(counts: dict[tuple[str, str], int], *allowed: tuple[str, str]) -> None:
+    assert set(counts) <= {("done", ""), *allowed}, counts
+
+
+def test_the_edge_server_is_killed(testbed: Any) -> None:
+    testbed.run(epochs=14)
+    testbed.wait_for_rows(3)
+    os.kill(testbed.pid("edge", "edge_server"), signal.SIGKILL)
+    answer = testbed.finish()
+    counts = testbed.check_rows()
+    only(counts, ("unknown", "server_lost"), ("failed", "server_unreachable"), ("failed", "server_lost"),
+         ("failed", "not_ready"), ("failed", "wrong_cell"))  # fmt: skip
+    assert answer["state"] == "complete"
+    assert counts["done", ""] < sum(counts.values()), "a server that is not there does nothing"
+    last = testbed.sql("SELECT outcome FROM tasks ORDER BY arrived_s DESC LIMIT 1")
+    assert last == [("done",)], "it was started again, and the cell went on with it"
+    noticed = "SELECT DISTINCT host FROM events WHERE kind = 'server_up' AND json(detail).restarted ORDER BY ALL"
+    assert testbed.sql(noticed) == [("pi-1",), ("pi-2",)]
+
+
+def test_an_agent_is_killed(testbed: Any) -> None:
+    testbed.run(epochs=12)
+    testbed.wait_for_rows(3, "pi-1")
+    os.kill(testbed.pid("pi-1", "device_agent"), signal.SIGKILL)
+    answer = testbed.finish()
+    counts = testbed.check_rows()
+    only(counts, ("unknown", "agent_restarted"), ("failed", "device_down"))
+    assert answer["state"] == "complete"
+    assert testbed.sql("SELECT DISTINCT outcome FROM tasks WHERE device_id = 'pi-2'") == [("done",)]
+    assert testbed.sql("SELECT count(*) FROM events WHERE host = 'pi-1' AND kind = 'restarted'") == [(1,)]
+    of_killed = testbed.sql("SELECT outcome FROM tasks WHERE device_id = 'pi-1' ORDER BY arrived_s")
+    assert of_killed[0] == of_killed[-1] == ("done",), "before and after"
+
+
+def test_an_agent_is_killed_for_good(testbed: Any) -> None:
+    testbed.run(epochs=12)
+    testbed.wait_for_rows(3, "pi-1")
+    supervisor = int((testbed.host_folder("pi-1") / "device_agent.supervisor.pid").read_text())
+    agent = testbed.pid("pi-1", "device_agent")
+    os.kill(supervisor, signal.SIGKILL)
+    os.kill(agent, signal.SIGKILL)
+    answer = testbed.finish()
+    counts = testbed.check_rows()
+    only(counts, ("unknown", "lost"), ("failed", "device_down"))
+    assert counts["failed", "device_down"] > 0, "tasks that came long after the program's last sign of life"
+    assert testbed.sql("SELECT DISTINCT outcome FROM tasks WHERE device_id = 'pi-2'") == [("done",)]
+    assert answer["state"] == "complete"
+    assert testbed.attempts()[0]["lost"] == {"pi-1": "its program has ended"}
+
+
+def test_the_controller_is_killed(testbed: Any) -> None:
+    testbed.run(epochs=14)
+    testbed.wait_for_rows(3)
+    os.kill(testbed.pid("edge", "controller"), signal.SIGKILL)
+    answer = testbed.finish()
+    assert set(testbed.check_rows()) == {("done", "")}, "no task needs the controller"
+    assert answer["state"] == "complete"
+    decided = dict(testbed.sql("SELECT decided_by, count(*) FROM tasks GROUP BY ALL"))
+    assert decided["fallback"] > 0
+    assert decided["controller"] > 0
+    late = testbed.sql("SELECT count(*) FROM tasks WHERE (decided_by = 'fallback') <> ('decision_late' IN flags)")
+    assert late == [(0,)]
+    last = testbed.sql("SELECT decided_by FROM tasks ORDER BY arrived_s DESC LIMIT 1")
+    assert last == [("controller",)], "it was started again, told the cell, and went on deciding"
+
+
+def test_an_agent_is_stopped_for_ten_seconds(testbed: Any) -> None:
+    testbed.run(epochs=48, arrivals={"kind": "periodic", "period_s": 0.5})
+    testbed.wait_for_rows(2, "pi-1")
+    agent = testbed.pid("pi-1", "device_agent")
+    os.kill(agent, signal.SIGSTOP)
+    offset_s = max(row.arrived_s for row in testbed.reported()) - testbed.attempts()[0]["run_clock_s"]
+    testbed.wait_for_rows(1, "pi-2", offset_s + 10.0)
+    os.kill(agent, signal.SIGCONT)
+    answer = testbed.finish()
+    counts = testbed.check_rows()
+    only(counts, ("unknown", "timeout"), ("failed", "timeout_not_started"), ("unknown", "server_lost"),
+         ("failed", "server_lost"), ("failed", "server_unreachable"))  # fmt: skip
+    assert answer["state"] == "complete"
+    assert testbed.sql("SELECT DISTINCT outcome FROM tasks WHERE device_id = 'pi-2'") == [("done",)]
+    stopped = testbed.sql("SELECT outcome, flags FROM tasks WHERE device_id = 'pi-1' ORDER BY arrived_s")
+    assert any("decision_late" in flags or outcome != "done" for outcome, flags in stopped)
+    assert stopped[-1][0] == "done", "it went on"
+
+
+def test_the_orchestrator_is_killed_and_the_cell_is_taken_over(testbed: Any) -> None:
+    testbed.run(epochs=14, policies=["all_local", "all_edge"])
+    testbed.wait_for_rows(3)
+    testbed.signal(signal.SIGKILL)
+    testbed.process.communicate()
+    assert testbed.manifest()["state"] == "running"
+    before = testbed.attempts()
+    testbed.resume()
+    answer = testbed.finish()
+    assert set(testbed.check_rows()) == {("done", "")}, "the cell went on without it, and nothing was lost"
+    assert answer["state"] == "complete"
+    after = testbed.attempts()
+    assert [(each["cell_id"], each["attempt"]) for each in after] == [(each["cell_id"], 1) for each in after]
+    assert after[0]["run_clock_s"] == before[0]["run_clock_s"], "the same start"
+    kinds = {kind for (kind,) in testbed.sql("SELECT kind FROM events WHERE host = 'orchestrator'")}
+    assert {"run_resumed", "programs_adopted", "cell_taken_over"} <= kinds
+
+
+def test_everything_is_killed_and_the_cell_starts_over(testbed: Any) -> None:
+    testbed.run(epochs=8, policies=["all_local", "all_edge"])
+    testbed.wait_until_running(serial=2)
+    testbed.wait_for_rows(len(testbed.reported()) + 2)
+    testbed.signal(signal.SIGKILL)
+    testbed.process.communicate()
+    for line in testbed.commands():
+        os.kill(int(line.partition(":")[0]), signal.SIGKILL)
+    first_cell = testbed.attempts()[0]["cell_id"]
+    kept = {path: path.read_bytes() for path in (testbed.run_folder / "cells" / first_cell).rglob("*.records")}
+    testbed.resume()
+    answer = testbed.finish()
+    assert set(testbed.check_rows()) == {("done", "")}
+    assert answer["state"] == "complete"
+    numbers = [(each["cell_id"] == first_cell, each["attempt"], each["state"]) for each in testbed.attempts()]
+    assert numbers == [(True, 1, "complete"), (False, 1, "abandoned"), (False, 2, "complete")]
+    assert all(path.read_bytes().startswith(content) for path, content in kept.items()), "nothing is overwritten"
+
+
+def test_ctrl_c_collects_and_resume_finishes(testbed: Any) -> None:
+    testbed.run(epochs=8, policies=["all_local", "all_edge"])
+    testbed.wait_until_running(serial=2)
+    testbed.wait_for_rows(len(testbed.reported()) + 2)
+    testbed.signal(signal.SIGINT)
+    answer = testbed.finish(status=130)
+    assert (answer["state"], answer["cells"]) == ("incomplete", 1)
+    counts = testbed.check_rows()
+    only(counts, ("failed", "stopped"), ("unknown", "stopped"), ("failed", "not_run"))
+    assert counts["done", ""] > 0
+    testbed.check_nothing_is_left()
+    assert (testbed.run_folder / "logs" / "pi-1.log").exists()
+    testbed.resume()
+    answer = testbed.finish()
+    assert (answer["state"], answer["cells"]) == ("complete", 2)
+    assert set(testbed.check_rows()) == {("done", "")}
+
+
+def test_ctrl_c_while_programs_start(testbed: Any) -> None:
+    testbed.run()
+    testbed.wait_for(lambda: list(testbed.state.glob("*/edge/controller.pid")), "the first program")
+    testbed.signal(signal.SIGINT)
+    answer = testbed.finish(status=130)
+    assert (answer["state"], answer["cells"]) == ("incomplete", 0)
+    assert set(testbed.check_rows()) == {("failed", "not_run")}
+
+
+def test_ctrl_c_twice_is_faster_and_still_leaves_nothing(testbed: Any) -> None:
+    testbed.run(epochs=100)
+    testbed.wait_for_rows(3)
+    os.kill(testbed.pid("pi-1", "device_agent"), signal.SIGSTOP)  # it will not answer, and must be ended all the same
+    testbed.signal(signal.SIGINT)
+    testbed.wait_for(lambda: testbed.attempts()[0]["state"] == "stopping", "the stop")
+    testbed.signal(signal.SIGINT)
+    answer = testbed.finish(status=130)
+    assert answer["state"] == "incomplete"
+    counts = testbed.check_rows()
+    assert counts["done", ""] >= 3
+
+
+def server_address(testbed: Any) -> PeerAddress:
+    """Where the edge server listens, and its key."""
+    folder = testbed.host_folder("edge")
+    endpoint = testbed.wait_for(lambda: _read(folder / "edge_server.endpoint"), "the server's endpoint")
+    config = read_config(folder / "edge_server.json", ServerConfig)
+    return PeerAddress("edge", endpoint, read_key_pair(Path(config.secret_key_file)).public)
+
+
+def _read(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
+def test_a_client_without_a_listed_key_gets_nothing(testbed: Any) -> None:
+    testbed.run(epochs=12)
+    testbed.wait_until_running()
+    address = server_address(testbed)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    stranger = context.socket(zmq.DEALER)
+    stranger.linger = 0
+    watcher = stranger.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    secure_client(stranger, make_key_pair(), address.public_key)
+    stranger.connect(address.endpoint)
+    stranger.send(msgspec.msgpack.encode([1, 1, "device", "pi-1", "0123456789abcdef"]))
+    assert watcher.poll(20_000)
+    event = struct.unpack_from("<H", watcher.recv_multipart()[0])[0]
+    assert event == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    testbed.wait_for_rows(len(testbed.reported()) + 4)
+    assert stranger.poll(0) == 0, "not one byte came back"
+    stranger.disable_monitor()
+    stranger.close()
+    context.destroy(linger=0)
+    testbed.finish()
+    assert set(testbed.check_rows()) == {("done", "")}
+
+
+MESSAGES = 100_000
+
+
+def test_a_hundred_thousand_random_messages_at_the_servers_port(testbed: Any) -> None:
+    testbed.run(epochs=24)
+    testbed.wait_until_running()
+    address = server_address(testbed)
+    # A key that is listed: what comes with another never gets past the handshake.
+    keys = read_key_pair(testbed.host_folder("pi-2") / "keys" / "device_agent.key")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    sender = context.socket(zmq.DEALER)
+    sender.linger = -1
+    secure_client(sender, keys, address.public_key)
+    sender.connect(address.endpoint)
+    golden = [bytes.fromhex(text) for text in msgspec.json.decode(Path("tests/golden/messages.json").read_bytes()).values()]
+    rng = random.Random(5)
+    for number in range(MESSAGES):
+        sender.send_multipart(hostile_frames(rng, golden))
+        if number % 1000 == 0:
+            while sender.poll(0):
+                sender.recv_multipart()  # what the server answers must not fill its buffers either
+    sent_by_s = max((row.arrived_s for row in testbed.reported()), default=0.0)
+    testbed.wait_for(lambda: any(row.arrived_s > sent_by_s for row in testbed.reported()), "a task after the flood")
+    sender.close(linger=0)
+    context.destroy(linger=0)
+    starts = (testbed.host_folder("edge") / "edge_server.starts").read_text()
+    answer = testbed.finish()
+    assert int(starts) == 1, "the server did not even crash"
+    assert answer["state"] == "complete"
+    assert set(testbed.check_rows()) == {("done", "")}, "the run is unharmed"
+
+
+def hostile_frames(rng: random.Random, golden: list[bytes]) -> list[bytes]:
+    """One to four frames: random bytes, or a message with some of its bytes changed, cut off or doubled."""
+    if rng.random() < 0.3:
+        return [rng.randbytes(rng.randrange(0, 80)) for _ in range(rng.randrange(1, 5))]
+    header = bytearray(rng.choice(golden))
+    for _ in range(rng.randrange(0, 4)):
+        header[rng.randrange(len(header))] = rng.randrange(256)
+    if rng.random() < 0.2:
+        header = header[: rng.randrange(len(header))]
+    payload = [rng.randbytes(rng.randrange(0, 200))] if rng.random() < 0.3 else []
+    # No message says that it is one of this run's devices: with its key that would be believed, and rightly.
+    return [bytes(header).replace(b"pi-", b"pj-"), *payload]
