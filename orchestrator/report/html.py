@@ -40,6 +40,8 @@ def write_report(run_folders: Sequence[Path], out: Path) -> list[Summary]:
         BadInput: a folder is not that of a sealed run, or ``out`` cannot be written.
         MissingExtra: matplotlib, Jinja or DuckDB is not installed.
     """
+    if not out.parent.is_dir():
+        raise BadInput(f"{out}: the report cannot be written: {out.parent} is not a folder")
     summaries = [summarise(Run(folder)) for folder in run_folders]
     page = render(summaries)
     temporary = out.with_name(f".{out.name}.new")
