@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import select
+import threading
 from collections import deque
 
 import zmq
@@ -26,6 +28,9 @@ _log = logging.getLogger("edge_server")
 
 HOUSEKEEPING_S = 0.05
 """How often timers, heartbeats and reports are looked at."""
+
+BATCH = 256
+"""Messages that are taken from the front before anything else is looked at."""
 
 DRAIN_S = 5.0
 """How long a server that is asked to end goes on with what it has."""
@@ -70,17 +75,22 @@ class EdgeServer:
             self._telemetry,
             finished=self._finished,
             prepared=self._prepared,
-            wake=waker.wake,
+            wake=self._handed_over,
         )
         front.on_joined, front.on_left = self._joined, self._left
         front.introduction = self._membership.introduction
         front.load = self._membership.load_values
-        self._poller = zmq.Poller()
-        self._poller.register(front.socket, zmq.POLLIN)
-        self._poller.register(waker.read_fd, zmq.POLLIN)
-        if link is not None:
-            link.register(self._poller)
+        self._descriptors = select.poll()
+        self._descriptors.register(front.socket.getsockopt(zmq.FD), select.POLLIN)  # type: ignore[arg-type]
+        self._descriptors.register(waker.read_fd, select.POLLIN)
+        # Whoever uses the front or what is behind it holds this; the I/O thread lets go of it only to sleep.
+        self._lock = threading.Lock()
+        self._lock.acquire()
         self._due_s = clock.now_s()
+
+    def stop(self) -> None:
+        """Drain and end; safe to call from a signal handler."""
+        self.stopping = True
 
     def run(self) -> None:
         """Serve until asked to stop, then finish what is there."""
@@ -100,21 +110,43 @@ class EdgeServer:
 
     def turn(self) -> None:
         """Wait for whatever comes next, and deal with it."""
-        self._waker.will_wait()
-        handed_over = self._finished or self._prepared or self.stopping
-        ready = dict(self._poller.poll(0 if handed_over else self._patience_ms()))
-        self._waker.has_waited(self._waker.read_fd in ready)
-        if self._front.socket in ready:
-            for session, message, payload in self._front.receive():
-                self._intake.handle(session, message, payload)
+        self._sleep()
+        # All that has come is taken before any of it is dealt with: then the last call into the socket comes before
+        # the hand-over, and a worker that has got the interpreter finds the front free.
+        for session, message, payload in list(self._front.receive(BATCH)):
+            self._intake.handle(session, message, payload)
         if self._finished:
             self._intake.answer(self._finished)
         now_s = self._clock.now_s()
         if self._intake.arbiter is not None:
             self._intake.grant(now_s)
-        if now_s >= self._due_s or self._prepared or (self._link is not None and self._link.socket in ready):
+        if now_s >= self._due_s or self._prepared:
             self._due_s = now_s + HOUSEKEEPING_S
             self._keep_house(now_s)
+
+    def _sleep(self) -> None:
+        """Wait for a socket, a worker or the next timer. Meanwhile the front is the workers' to use."""
+        self._waker.will_wait()
+        is_quiet = self._front.is_drained or not self._front.has_mail()
+        if self._finished or self._prepared or self.stopping or not is_quiet:
+            self._waker.has_waited(False)
+            return
+        self._lock.release()
+        ready = self._descriptors.poll(self._patience_ms())
+        self._lock.acquire()
+        self._waker.has_waited(any(descriptor == self._waker.read_fd for descriptor, _ in ready))
+
+    def _handed_over(self) -> None:
+        """A worker has finished something: it answers by itself if it can, which saves waking the I/O thread."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._intake.answer(self._finished)
+                has_mail = self._front.has_mail()  # sending may have swallowed the signal that wakes the I/O thread
+            finally:
+                self._lock.release()
+            if not (has_mail or self._finished or self._prepared):
+                return
+        self._waker.wake()
 
     def _patience_ms(self) -> int:
         due_s = self._due_s

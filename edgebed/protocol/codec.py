@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -23,19 +24,15 @@ from edgebed.protocol.messages import (
 
 M = TypeVar("M")
 
-_encoder = msgspec.msgpack.Encoder()
-
-
-def encode(message: AnyMessage) -> bytes:
-    """The header frame of a message."""
-    return _encoder.encode(message)
+encode: Callable[[AnyMessage], bytes] = msgspec.msgpack.Encoder().encode
+"""The header frame of a message."""
 
 
 class HeaderDecoder(Generic[M]):
     """Decodes the headers of one service; safe to share between threads."""
 
     def __init__(self, union: object) -> None:
-        self._decoder = msgspec.msgpack.Decoder(union)
+        self._decode: Callable[[bytes | memoryview], Any] = msgspec.msgpack.Decoder(union).decode
 
     def decode(self, header: bytes | memoryview) -> M:
         """The message in a header frame.
@@ -46,9 +43,10 @@ class HeaderDecoder(Generic[M]):
         if len(header) > MAX_HEADER_BYTES:
             raise ProtocolError(ErrorCode.TOO_LARGE, f"a header of {len(header)} bytes; at most {MAX_HEADER_BYTES}")
         try:
-            return cast(M, self._decoder.decode(header))
+            message: M = self._decode(header)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError, ValueError) as error:
             raise ProtocolError(ErrorCode.BAD_MESSAGE, str(error)[:200]) from None
+        return message
 
 
 task_headers: HeaderDecoder[TaskMessage] = HeaderDecoder(TaskMessage)
