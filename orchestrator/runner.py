@@ -12,35 +12,26 @@ when this program itself is killed do the others go on; `edgebed resume` finds t
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgebed.backend import opened
 from edgebed.clock import Clock, MonotonicClock, utc_now
 from edgebed.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EdgebedError
 from edgebed.trace.manifest import Manifest, Software, State, read_manifest, write_manifest
 from orchestrator import provenance
 from orchestrator.attempts import Attempts
-from orchestrator.backends.run_clock import RunClock
+from orchestrator.backends.assembly import assemble
+from orchestrator.backends.hosts import HostsBackend
 from orchestrator.backends.session import Interrupted, Patience, Session
-from orchestrator.collect import Collector
 from orchestrator.interrupts import Interrupts
-from orchestrator.journal import Journal
 from orchestrator.plan_file import Plan
 from orchestrator.progress import Display, Tracker
-from orchestrator.provision.deployment import Deployment
-from orchestrator.provision.layout import free_name, state_name
 from orchestrator.provision.settings import Pace
-from orchestrator.retrieve import collect_logs
 from orchestrator.run_folder import covers_all_tasks, exclusive
 from orchestrator.sealing import seal_run
-
-STOP_GRACE_S = 6.0
-"""How long programs may take to end by themselves: an edge server finishes what it has for up to 5 s."""
-
-HASTY_GRACE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +66,6 @@ class RunOutcome:
             **{name: counts.get(name, 0) for name in ("planned", "done", "failed", "unknown")},
             "cells": self.cells_complete,
         }
-
-
-def local_state_root() -> Path:
-    """Where this machine keeps what must outlive a program; as `orchestrator.provision.layout.STATE_ROOT` says it."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edgebed"
 
 
 @dataclass(slots=True)
@@ -129,7 +115,7 @@ class Runner:
         """
         with exclusive(self.folder):
             manifest = read_manifest(self.folder)
-            if manifest.state == "complete":
+            if manifest.state == "complete" and (self.folder / "tasks.parquet").exists():
                 return self._outcome(manifest, Attempts(self.folder, self._cell_ids), is_interrupted=False)
             return self._work(manifest, is_new=False)
 
@@ -160,26 +146,19 @@ class _Work:
         self.manifest = manifest
         self.is_interrupted = False
         self._problem = ""
-        self.attempts = Attempts(self._folder, [cell.cell_id for cell in self._plan.cells])
-        self._collector = Collector(self._folder, self.attempts)
-        self._run_clock = RunClock(self.attempts, runner.clock)
-        self._journal = Journal(self._folder, free_name(self._plan, "orchestrator"), self._run_clock.now_s)
-        state = state_name(self._plan.run_id, self._folder)
-        self._own_folder = local_state_root() / state / ".orchestrator"
-        self._deployment = Deployment(self._plan, state, self._own_folder, pace=runner.pace)
         self._tracker = _tracker(runner)
-        self._session = Session(
-            self._deployment,
-            self.attempts,
-            self._collector,
-            self._journal,
-            self._run_clock,
-            runner.clock,
-            runner.interrupts,
-            limits=runner.pace.liveness,
+        self._hosts = assemble(
+            self._folder,
+            self._plan,
+            clock=runner.clock,
+            interrupts=runner.interrupts,
+            pace=runner.pace,
             patience=runner.patience,
             on_turn=self._show,
         )
+        self.attempts = self._hosts.attempts
+        self._session = self._hosts.session
+        self._backend = HostsBackend(lambda: self._hosts)
         self._software: Future[Software] | None = None
 
     def _show(self, session: Session) -> None:
@@ -190,41 +169,40 @@ class _Work:
 
     def go(self, *, is_new: bool) -> None:
         """Run what is missing; how far that came is in the attempts."""
+        if not is_new and not self.attempts.missing and not self._hosts.own_folder.exists():
+            return  # only the tables were still to be written
         self._save("running")
-        self._journal.note("run_started" if is_new else "run_resumed")
+        self._hosts.journal.note("run_started" if is_new else "run_resumed")
         try:
             is_adopted = not is_new and self._adopt()
             if not is_adopted:
                 self._session.open()
-            self._software = self._deployment.in_background(provenance.software)
+            self._software = self._hosts.deployment.in_background(provenance.software)
             self._take_up(is_adopted=is_adopted)
             for cell_id in self.attempts.cell_ids:
                 if self.attempts.is_complete(cell_id):
                     self._tracker.skip(cell_id)
-            for cell_id in self.attempts.missing:
-                self._run_cell(cell_id)
+            self._run_missing()
         except Interrupted:
             self.is_interrupted = True
-            self._journal.note("interrupted")
+            self._hosts.journal.note("interrupted")
         except EdgebedError as error:
             self._problem = str(error)
-            self._journal.note("failed", problem=self._problem)
+            self._hosts.journal.note("failed", problem=self._problem)
             self._runner.display.note(self._problem)
 
     def _adopt(self) -> bool:
         """Find the programs of an earlier session; what cannot be used any more is collected and removed."""
-        if not self._own_folder.exists():
+        if not self._hosts.own_folder.exists():
             return False
         if self._session.adopt():
-            self._journal.note("programs_adopted")
+            self._hosts.journal.note("programs_adopted")
             return True
-        self._collector.remember()
-        self._stop_programs()
-        self._session.recover(self._deployment.members)
-        self._collector.close()
-        problems = self._deployment.remove()
-        for problem in problems:
-            self._collector.complain(problem)
+        self._hosts.collector.remember()
+        self._hosts.stop_programs()
+        self._session.recover(self._hosts.deployment.members)
+        for problem in self._hosts.deployment.remove():
+            self._hosts.collector.complain(problem)
         return False
 
     def _take_up(self, *, is_adopted: bool) -> None:
@@ -242,61 +220,43 @@ class _Work:
             newest.reason, newest.stopped_s = "", None
         self.attempts.save(newest)
 
-    def _run_cell(self, cell_id: str) -> None:
-        attempt = self.attempts.begin(cell_id)
-        self._tracker.begin(cell_id)
-        self._session.run_cell(self._plan.cell(cell_id).spec(attempt.serial, attempt.attempt))
-        self._tracker.end()
-        self._note_facts()
-        self._save("running")
+    def _run_missing(self) -> None:
+        for cell_id in self.attempts.missing:
+            attempt = self.attempts.begin(cell_id)
+            spec = self._plan.cell(cell_id).spec(attempt.serial, attempt.attempt)
+            self._tracker.begin(cell_id)
+            with opened(self._backend, spec):
+                self._backend.run_cell(spec, lambda outcome: None)
+            self._tracker.end()
+            self._note_facts()
+            self._save("running")
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def end(self) -> None:
         """Stop the programs, collect, seal and judge; every step is tried, whatever became of the one before."""
-        problems = self._collect()
+        problems = self._hosts.dismantle()
         self._note_facts()
         self._session.doing = "sealing"
         self._show(self._session)
-        self.manifest.problems = [*([self._problem] if self._problem else []), *problems, *self._collector.problems]
+        collected = self._hosts.collector.problems
+        self.manifest.problems = [*([self._problem] if self._problem else []), *problems, *collected]
         self.manifest.ended = utc_now().isoformat(timespec="seconds")
         self._save(self._final_state())
-        self._journal.close()
-        self._deployment.close()
-        self._runner.display.close()
         seal_run(self._folder, self._plan, self.attempts, self.manifest)
+        self._runner.display.close()
 
     def _final_state(self) -> State:
         if not self.attempts.missing:
             return "complete"
         return "incomplete" if self.is_interrupted else "failed"
 
-    def _collect(self) -> list[str]:
-        """Fetch all that is still on the hosts, end the programs, and leave nothing there when all of it came."""
-        self._session.doing = "stopping programs"
-        problems = self._stop_programs()
-        self._session.doing = "collecting"
-        recovered = self._session.recover(self._deployment.members)
-        self._collector.close()
-        problems += self._session.wait_for(
-            self._deployment.in_background(lambda: collect_logs(self._deployment, self._folder / "logs"))
-        )
-        self._session.close()
-        reached = [member for member in self._deployment.members if self._deployment.folder(member.host.name)]
-        if not problems and all(member.name in recovered for member in reached):
-            problems += self._deployment.remove()
-        return problems
-
-    def _stop_programs(self) -> list[str]:
-        grace_s = HASTY_GRACE_S if self._runner.interrupts.count > 1 else STOP_GRACE_S
-        return self._session.wait_for(self._deployment.in_background(lambda: self._deployment.stop(grace_s)))
-
     # -- the manifest -------------------------------------------------------------------------------------------------
 
     def _note_facts(self) -> None:
-        facts = self._session.facts
-        self.manifest.hosts = provenance.hosts_of(self._plan, self._deployment.facts, facts)
-        self.manifest.clocks |= provenance.clocks_of(facts, self._deployment.members[0].name)
+        facts, deployment = self._session.facts, self._hosts.deployment
+        self.manifest.hosts = provenance.hosts_of(self._plan, deployment.facts, facts)
+        self.manifest.clocks |= provenance.clocks_of(facts, deployment.members[0].name)
         if self._software is not None and self._software.done():
             self.manifest.software = self._software.result()
 

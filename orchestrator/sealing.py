@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-import msgspec
-
 from edgebed.trace.manifest import Manifest, write_manifest
+from edgebed.trace.runs import Run
 from orchestrator.attempts import Attempts
 from orchestrator.plan_file import Plan
 from orchestrator.provenance import model_of
 from orchestrator.unreported import planned_rows
 
+_log = logging.getLogger(__name__)
+
+REPORT_FILE = "report.html"
+
 
 def seal_run(folder: Path, plan: Plan, attempts: Attempts, manifest: Manifest) -> None:
-    """Write the tables of a run, and what they come to into its manifest.
+    """Write the tables of a run, what they come to into its manifest, and its report.
 
     Raises:
         RunConflict: this edgebed plans other tasks than the one that made the plan.
         MissingExtra: DuckDB is not installed.
     """
     # Imported here: DuckDB takes a while to load, and nothing before needs it.
+    from orchestrator.run_facts import gather_facts
     from orchestrator.seal import seal
+    from orchestrator.verdict import judge
 
     specs = []
     for cell in plan.cells:
         latest = attempts.latest(cell.cell_id)
         specs.append(cell.spec(latest.serial, latest.attempt) if latest else cell.spec(1, 1))
     counts = seal(folder, specs, planned_rows(plan, attempts))
-    numbers = msgspec.structs.asdict(counts) if isinstance(counts, msgspec.Struct) else _numbers(counts)
-    manifest.counts = numbers
-    manifest.problems = [*manifest.problems, *counts.problems]
+    manifest.counts = {
+        name: getattr(counts, name)
+        for name in ("planned", "done", "failed", "unknown", "unreported", "unplanned", "epochs", "samples", "events")
+    }
+    manifest.problems = list(dict.fromkeys([*manifest.problems, *counts.problems]))
     manifest.model = model_of(plan)
+    verdict = judge(gather_facts(Run(folder), counts.planned, manifest.problems))
+    manifest.verdict, manifest.reasons = verdict.verdict.value, list(verdict.reasons)
     write_manifest(folder, manifest)
+    _report(folder, manifest)
 
 
-def _numbers(counts: object) -> dict[str, int]:
-    from dataclasses import asdict
+def _report(folder: Path, manifest: Manifest) -> None:
+    """Write the report. A report can be made again at any time; so no failure of it is one of the run."""
+    from orchestrator.report.html import write_report
 
-    return {name: value for name, value in asdict(counts).items() if isinstance(value, int)}  # type: ignore[call-overload]
+    try:
+        write_report([folder], folder / REPORT_FILE)
+    except Exception as error:  # whatever it is, the tables are written and have to be told of
+        _log.exception("the report could not be written")
+        manifest.problems.append(f"the report could not be written: {error}; `edgebed report {folder}` tries again")
+        write_manifest(folder, manifest)

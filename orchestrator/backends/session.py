@@ -21,7 +21,7 @@ from edgebed.clock import Clock
 from edgebed.configuration import Liveness
 from edgebed.errors import EdgebedError, RemoteError, WorkFailed
 from edgebed.protocol.cells import CellSpec, cell_to_plain
-from edgebed.protocol.messages import Error, Prepare, Ready, Records, Role, Start, Stop
+from edgebed.protocol.messages import Error, Members, Prepare, Ready, Records, Role, Start, Stop
 from orchestrator.attempts import Attempt, Attempts
 from orchestrator.backends.control import ControlLink
 from orchestrator.backends.run_clock import RunClock
@@ -120,6 +120,7 @@ class Session:
         self.poller = zmq.Poller()
         self.poller.register(interrupts.read_fd, zmq.POLLIN)
         self._joins_seen = 0
+        self._members: Members | None = None
         self._heard_ever: set[str] = set()
         self._looking: Future[dict[str, ProgramState | None]] | None = None
         self._look_due_s = 0.0
@@ -240,6 +241,8 @@ class Session:
             self._collector.receive(message, payload or b"")
         elif isinstance(message, Ready) and message.ok and message.facts:
             self.facts[message.member] = message.facts
+        elif isinstance(message, Members):
+            self._members = message
         elif isinstance(message, Error):
             self._journal.note("controller_refused", code=message.code, detail=message.detail)
         if self.watch is not None:
@@ -319,6 +322,8 @@ class Session:
         attempt = self._attempts.with_serial(spec.serial)
         assert attempt is not None, "Attempts.begin gives an attempt its serial"
         self.watch = CellWatch(spec, self.deployment.members[0].name)
+        if self._members is not None:
+            self.watch.hear(self._members, self.clock.now_s())
         self.control.serial = spec.serial
         self._joins_seen = 0
         if attempt.run_clock_s is not None:
@@ -485,6 +490,9 @@ class Session:
             self.turn(NEXT_TO_NOTHING_S)
             now_s = self.clock.now_s()
             for member in self.watch.undrained:
+                if member.name not in self._heard_ever:
+                    self._give_up(member, "it was never heard of")
+                    continue
                 # Whoever has rows to send and is heard may take its time.
                 since_s = max(stopped_s, member.heard_s) if _has_rows(member) else stopped_s
                 if member.is_dead:

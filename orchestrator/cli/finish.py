@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgebed.clock import MonotonicClock
+from edgebed.errors import MissingExtra
+from edgebed.trace.runs import Run
 from orchestrator.cli.output import Output
 from orchestrator.plan_file import Plan
 from orchestrator.progress import display_for
 from orchestrator.runner import Runner, RunOutcome
 
+_NEEDED_AT_THE_END = ("duckdb", "jinja2", "matplotlib")
+
 
 def runner_for(folder: Path, plan: Plan, command: str = "") -> Runner:
-    """A runner that shows its progress on standard error."""
+    """A runner that shows its progress on standard error.
+
+    Raises:
+        MissingExtra: something that is only needed at the end is not installed; better known now.
+    """
+    if not all(find_spec(name) for name in _NEEDED_AT_THE_END):
+        raise MissingExtra("orchestrator", "running an experiment")
     return Runner(folder, plan, display_for(MonotonicClock()), command)
 
 
 def finish(outcome: RunOutcome, output: Output) -> int:
     """Tell how a run ended; returns the exit status."""
+    from orchestrator.report.terminal import print_summary, terminal
+
     manifest = outcome.manifest
-    output.text(f"{outcome.folder}: {manifest.state}, {outcome.cells_complete} of {outcome.cells} cells complete")
     for problem in manifest.problems:
         output.note(problem)
+    print_summary(Run(outcome.folder), terminal(to_standard_error=output.as_json))
+    output.text(f"{outcome.folder}: {manifest.state}, {outcome.cells_complete} of {outcome.cells} cells complete")
+    if manifest.state != "complete":
+        output.text(f"`edgebed resume {outcome.folder}` goes on")
     output.answer(outcome.answer())
     return outcome.exit_status

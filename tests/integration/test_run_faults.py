@@ -234,7 +234,9 @@ def test_a_hundred_thousand_random_messages_at_the_servers_port(testbed: Any) ->
     sender.linger = -1
     secure_client(sender, keys, address.public_key)
     sender.connect(address.endpoint)
-    golden = [bytes.fromhex(text) for text in msgspec.json.decode(Path("tests/golden/messages.json").read_bytes()).values()]
+    golden = [
+        bytes.fromhex(text) for text in msgspec.json.decode(Path("tests/golden/messages.json").read_bytes()).values()
+    ]
     rng = random.Random(5)
     for number in range(MESSAGES):
         sender.send_multipart(hostile_frames(rng, golden))

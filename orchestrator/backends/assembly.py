@@ -1,0 +1,125 @@
+"""All that works on a run's hosts, put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgebed.clock import Clock, MonotonicClock
+from orchestrator.attempts import Attempts
+from orchestrator.backends.run_clock import RunClock
+from orchestrator.backends.session import Patience, Session
+from orchestrator.collect import Collector
+from orchestrator.interrupts import Interrupts
+from orchestrator.journal import Journal
+from orchestrator.plan_file import Plan
+from orchestrator.provision.deployment import Deployment
+from orchestrator.provision.layout import free_name, state_name
+from orchestrator.provision.settings import Pace
+from orchestrator.retrieve import collect_logs
+
+STOP_GRACE_S = 6.0
+"""How long programs may take to end by themselves: an edge server finishes what it has for up to 5 s."""
+
+HASTY_GRACE_S = 1.0
+
+
+def local_state_root() -> Path:
+    """Where this machine keeps what must outlive a program; as `orchestrator.provision.layout.STATE_ROOT` says it."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edgebed"
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """A run, its hosts, and everything between the two.
+
+    Attributes:
+        own_folder: what this machine has to remember while programs may run.
+    """
+
+    folder: Path
+    plan: Plan
+    own_folder: Path
+    deployment: Deployment
+    attempts: Attempts
+    collector: Collector
+    journal: Journal
+    session: Session
+    interrupts: Interrupts
+
+    def stop_programs(self) -> list[str]:
+        """End every program, in a hurry when someone has asked to stop twice.
+
+        Returns:
+            A sentence for each host where that failed.
+        """
+        grace_s = HASTY_GRACE_S if self.interrupts.count > 1 else STOP_GRACE_S
+        return self.session.wait_for(self.deployment.in_background(lambda: self.deployment.stop(grace_s)))
+
+    def dismantle(self) -> list[str]:
+        """End the programs, fetch all that is still on the hosts, and leave nothing there if all of it came.
+
+        Returns:
+            A sentence for each thing that failed.
+        """
+        self.session.doing = "stopping programs"
+        problems = self.stop_programs()
+        self.session.doing = "collecting"
+        recovered = self.session.recover(self.deployment.members)
+        problems += self.session.wait_for(
+            self.deployment.in_background(lambda: collect_logs(self.deployment, self.folder / "logs"))
+        )
+        self.session.close()
+        self.collector.close()
+        reached = [member for member in self.deployment.members if self.deployment.folder(member.host.name)]
+        if not problems and all(member.name in recovered for member in reached):
+            problems = self.deployment.remove()
+        self.deployment.close()
+        self.journal.close()
+        return problems
+
+
+def assemble(
+    folder: Path,
+    plan: Plan,
+    *,
+    clock: Clock | None = None,
+    interrupts: Interrupts | None = None,
+    pace: Pace | None = None,
+    patience: Patience | None = None,
+    on_turn: Callable[[Session], None] = lambda session: None,
+) -> Hosts:
+    """Put together what works on a run; nothing is connected to yet.
+
+    Args:
+        folder: the run's.
+        plan: the one in it.
+        clock: monotonic.
+        interrupts: who may ask to stop.
+        pace: how patient the programs are.
+        patience: how patient the orchestrator is.
+        on_turn: called about every 0.1 s.
+    """
+    clock, interrupts, pace = clock or MonotonicClock(), interrupts or Interrupts(), pace or Pace()
+    attempts = Attempts(folder, [cell.cell_id for cell in plan.cells])
+    collector = Collector(folder, attempts)
+    run_clock = RunClock(attempts, clock)
+    journal = Journal(folder, free_name(plan, "orchestrator"), run_clock.now_s)
+    state = state_name(plan.run_id, folder)
+    own_folder = local_state_root() / state / ".orchestrator"
+    deployment = Deployment(plan, state, own_folder, pace=pace)
+    session = Session(
+        deployment,
+        attempts,
+        collector,
+        journal,
+        run_clock,
+        clock,
+        interrupts,
+        limits=pace.liveness,
+        patience=patience,
+        on_turn=on_turn,
+    )
+    return Hosts(folder, plan, own_folder, deployment, attempts, collector, journal, session, interrupts)
