@@ -100,11 +100,17 @@ class Agent:
 
     Args:
         instance: random, new for every start.
+
+    Raises:
+        BadInput: board or meter are described wrongly, or the sensor is not there.
+        RunConflict: another agent works with this state folder.
+        WorkFailed: the state folder cannot be written.
     """
 
     def __init__(self, config: DeviceConfig, keys: KeyPair, context: Context, clock: Clock, instance: str) -> None:
         self.is_ending = False
         self._config, self._clock = config, clock
+        self._telemetry = Telemetry(config, clock)  # first: settings can be wrong, and nothing is open yet
         self.waker = Waker()
         self._has_committed = False
         folder = Path(config.state_dir)
@@ -158,7 +164,7 @@ class Agent:
             rows=self._outbox,
             servers=self._servers,
             jobs=self._executor,
-            telemetry=Telemetry(config, self._clock),
+            telemetry=self._telemetry,
             workshop=workshop,
             controller_offset=lambda: self._control.offset,
             send=self._send,

@@ -78,6 +78,7 @@ class Member:
         self._was_late = False
         self._said: tuple[str, int] = ("", -1)
         self._status_s = 0.0
+        self._idle_look_s = 0.0
 
     @property
     def state(self) -> str:
@@ -236,11 +237,19 @@ class Member:
         if self._start is not None and self.run is None:
             self._begin_when_possible(now_s)
             due_s = now_s + _OFFSET_RETRY_S
+        if self.state == "ready" and self._device.telemetry.has_sensor:
+            due_s = min(due_s, self._watch_idle(now_s))
         if self.run is not None:
             due_s = min(due_s, self.run.advance(now_s))
         if (self.state, self.serial) != self._said or now_s >= self._status_s:
             self.say_status(now_s)
         return min(due_s, self._status_s)
+
+    def _watch_idle(self, now_s: float) -> float:
+        if now_s >= self._idle_look_s:
+            self._device.telemetry.watch_idle()
+            self._idle_look_s = now_s + self._device.config.sample_interval_s
+        return self._idle_look_s
 
     def say_status(self, now_s: float) -> None:
         """Tell where this device stands."""

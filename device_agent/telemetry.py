@@ -89,17 +89,26 @@ class Telemetry:
             power_source=taken.power_source,
         )
 
+    @property
+    def has_sensor(self) -> bool:
+        """Does a sensor measure the power, not a model?"""
+        return self.meter_source.startswith("measured:")
+
     def begin_idle(self) -> None:
         """The device is ready and waits: from now until the cell starts is what idle means."""
         self._sampler.sample()  # utilisation of the first sample is then since here
         self._idle_start = self._read()
+
+    def watch_idle(self) -> None:
+        """Look at the sensor while waiting; most of them show power, and only what is looked at can be added up."""
+        self._read()
 
     def energy_rule(self) -> EnergyRule:
         """The rule for a cell that starts now."""
         self._measured = None
         if self._board is None:
             return NoEnergy()
-        if self._meter is None or not self._meter.source.startswith("measured:"):
+        if not self.has_sensor:
             return EstimatedEnergy(self._board)
         idle_w, idle_error_w = self._idle_power(self._board)
         self._measured = MeasuredEnergy(self._board, self._read, idle_w, idle_error_w)

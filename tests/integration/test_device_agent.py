@@ -873,17 +873,43 @@ def test_nobody_wants_anything_so_it_ends(world: World) -> None:
     assert world.process.wait(PATIENCE_S) == 0
 
 
+def run_with(config: bytes, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = folder / "device_agent.json"
+    path.write_bytes(config)
+    command = [sys.executable, "-m", "device_agent", "--config", str(path)]
+    return subprocess.run(command, capture_output=True, timeout=PATIENCE_S, text=True)
+
+
 def test_settings_that_are_wrong_end_it_with_status_2(tmp_path: Path) -> None:
-    path = tmp_path / "device_agent.json"
-    path.write_text('{"name": "pi-1"}')
-    done = subprocess.run(
-        [sys.executable, "-m", "device_agent", "--config", str(path)],
-        capture_output=True,
-        timeout=PATIENCE_S,
-        text=True,
-    )
+    done = run_with(b'{"name": "pi-1"}', tmp_path)
     assert done.returncode == 2
-    assert str(path) in done.stderr
+    assert "device_agent.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"meter": "hwmon_ina2xx"}, "INA2xx"),
+        ({"meter": "crystal_ball"}, "crystal_ball"),
+        ({"board": BOARD | {"cores": 0}}, "cores"),
+        ({"secret_key_file": "nowhere"}, "nowhere"),
+    ],
+)
+def test_what_the_settings_name_has_to_be_there(tmp_path: Path, settings: dict[str, Any], problem: str) -> None:
+    write_key_pair(tmp_path / "key", make_key_pair())
+    fields: dict[str, Any] = {
+        "name": DEVICE,
+        "state_dir": str(tmp_path),
+        "secret_key_file": str(tmp_path / "key"),
+        "board": BOARD,
+        "controller": PeerAddress(CONTROLLER, "tcp://127.0.0.1:1", make_key_pair().public),
+        "servers": [],
+        "sysfs_root": str(tmp_path),
+    }
+    done = run_with(config_bytes(DeviceConfig(**(fields | settings))), tmp_path)
+    assert done.returncode == 2
+    assert problem in done.stderr
     assert "Traceback" not in done.stderr
 
 
