@@ -31,7 +31,7 @@ FROM tasks
 _RECOGNITION = """
 SELECT site, sum(frames)::BIGINT AS frames, sum(correct)::BIGINT AS correct
 FROM (SELECT DISTINCT ON (site, content_id) site, frames, correct FROM tasks
-      WHERE outcome = 'done' AND correct IS NOT NULL ORDER BY site, content_id, correct)
+      WHERE outcome = 'done' AND correct IS NOT NULL ORDER BY site, content_id, arrived_s)
 GROUP BY site ORDER BY site
 """
 

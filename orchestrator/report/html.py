@@ -10,7 +10,6 @@ from typing import Any
 
 from edgebed.errors import BadInput, MissingExtra
 from edgebed.trace.runs import Run
-from orchestrator.measures import MEASURES
 from orchestrator.report import figures, text
 from orchestrator.report.series import EVENTS_SHOWN
 from orchestrator.report.summary import Summary, summarise
@@ -65,8 +64,8 @@ def render(summaries: Sequence[Summary]) -> str:
         "relation_words": text.RELATION_WORDS,
         "flatten": flatten,
         "most_open_rows": MOST_OPEN_ROWS,
+        "most_panels": figures.MOST_PANELS,
         "events_shown": EVENTS_SHOWN,
-        "measures": MEASURES,
     }
     template = environment.from_string((resources.files(__package__) / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(runs=[{"summary": summary, "pictures": _pictures(summary)} for summary in summaries])
