@@ -755,6 +755,7 @@ def test_a_killed_edge_server_costs_what_it_had_and_no_more(world: World) -> Non
     kill(edge)
     world.edges.remove(edge)
     world.until(lambda: any(row.reason == "server_unreachable" for row in world.controller.rows["task"]))
+    world.controller.heard.clear()  # the dead server's Ready
     world.start_edge()
     world.prepare(cell, also=["edge-1"])
     world.controller.front.send(world.controller.front.by_name["edge-1"], Start(cell.serial, 0.0, 100.0))
