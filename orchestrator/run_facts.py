@@ -36,6 +36,21 @@ GROUP BY site ORDER BY site
 """
 
 
+# Utilisation while cells ran, and the CPU seconds of the tasks in them.
+_WORK = """
+WITH cell AS (
+    SELECT cell_id, min(arrived_s) AS begin_s, max(arrived_s + coalesce(latency_s, 0)) AS end_s
+    FROM tasks WHERE outcome = 'done' GROUP BY cell_id
+)
+SELECT host, avg(cpu) AS cpu, (SELECT sum(end_s - begin_s) FROM cell) AS duration_s,
+       (SELECT coalesce(sum(device_cpu_s + server_cpu_s), 0) FROM tasks) AS all_tasks_s,
+       (SELECT coalesce(sum(device_cpu_s), 0) FROM tasks WHERE device_id = host)
+       + (SELECT coalesce(sum(server_cpu_s), 0) FROM tasks WHERE server = host) AS own_tasks_s
+FROM cell JOIN samples ON t_s BETWEEN begin_s AND end_s
+WHERE cpu IS NOT NULL GROUP BY host ORDER BY host
+"""
+
+
 def gather_facts(run: Run, planned: int, problems: Sequence[str] = ()) -> RunFacts:
     """Read the facts of a sealed run.
 
@@ -61,11 +76,25 @@ def gather_facts(run: Run, planned: int, problems: Sequence[str] = ()) -> RunFac
         flags=dict(flags.rows),
         recognition=tuple(Recognition(*row) for row in run.query(_RECOGNITION).rows),
         promised_accuracy=run.manifest.model.accuracy,
+        other_work=dict(_other_work(run)),
         restarted=tuple(sorted(set(_restarted(events)))),
         incidents={kind: kinds.count(kind) for kind in INCIDENTS if kind in kinds},
         problems=tuple(problems),
         **numbers,
     )
+
+
+def _other_work(run: Run) -> Iterator[tuple[str, float]]:
+    """Hosts whose number of processors is known, and the share of their time that went into something else."""
+    for host, cpu, duration_s, all_tasks_s, own_tasks_s in run.query(_WORK).rows:
+        about = run.manifest.hosts.get(host, {})
+        facts = about.get("facts")
+        processors = facts.get("cpu_count") if isinstance(facts, dict) else None
+        if not isinstance(processors, int) or processors < 1 or not duration_s:
+            continue
+        # Hosts that are processes of one machine see, in their samples, the work of all of them.
+        tasks_s = all_tasks_s if about.get("connection") == "local" else own_tasks_s
+        yield host, max(0.0, cpu - tasks_s / (processors * duration_s))
 
 
 def _restarted(events: Sequence[tuple[Any, ...]]) -> Iterator[str]:

@@ -26,6 +26,7 @@ SUSPECT_FALLBACK_SHARE = 0.05
 SUSPECT_CLOCK_ERROR_S = 0.010
 SUSPECT_CLOCK_SHARE = 0.01
 SUSPECT_FLAG_SHARE = 0.01
+SUSPECT_OTHER_WORK_SHARE = 0.50
 
 _TROUBLE_FLAGS = {
     "throttled": "ran while their host was throttled",
@@ -65,6 +66,7 @@ class RunFacts:
             `SUSPECT_CLOCK_ERROR_S`.
         flags: tasks by flag.
         recognition: by site. promised_accuracy: of the model's card, share of frames; None when it is not known.
+        other_work: by host, share of its processors' time in the cells that was busy and not with tasks; 0..1.
         restarted: names of programs that were restarted during the run.
         incidents: events that speak of a fault in a program, by kind.
         problems: what sealing found damaged or left out.
@@ -84,6 +86,7 @@ class RunFacts:
     flags: Mapping[str, int] = field(default_factory=dict)
     recognition: tuple[Recognition, ...] = ()
     promised_accuracy: float | None = None
+    other_work: Mapping[str, float] = field(default_factory=dict)
     restarted: tuple[str, ...] = ()
     incidents: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
@@ -159,6 +162,10 @@ def _slight(facts: RunFacts) -> Iterator[str]:
     for flag, words in _TROUBLE_FLAGS.items():
         if _share(facts.flags.get(flag, 0), facts.planned) > SUSPECT_FLAG_SHARE:
             yield f"{_of(facts.flags[flag], facts.planned)} {words}."
+    disturbed = {host: share for host, share in facts.other_work.items() if share > SUSPECT_OTHER_WORK_SHARE}
+    if disturbed:
+        most = f"{100 * max(disturbed.values()):.0f} %"
+        yield f"Other work kept up to {most} of the processors of {', '.join(disturbed)} busy; measured times suffer."
     yield from (f"While sealing: {problem}." for problem in facts.problems)
 
 

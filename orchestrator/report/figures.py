@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from edgebed.errors import MissingExtra
@@ -24,6 +25,7 @@ MOST_PANELS = 12
 MOST_HOSTS_BY_NAME = 8
 LOG_ABOVE_RATIO = 30.0
 GAP_FACTOR = 2.5
+LABEL_LETTERS = 90
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 2, 1, 2)), (0, (8, 3)))
@@ -216,7 +218,7 @@ def energy_picture(summary: Summary) -> Picture | None:
         axes.errorbar(totals, places, xerr=errors, fmt="none", ecolor="#222222", capsize=3, label="stated error")
         _rows(axes, shown)
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"energy per done task (J), {summary.energy_label}")
+        axes.set_xlabel(fill(f"energy per done task (J), {summary.energy_label}", LABEL_LETTERS))
         figure.legend(loc="outside upper center", ncols=3, handlelength=1.6)
 
     alt = f"Energy per task, {summary.energy_label}: " + "; ".join(
@@ -297,7 +299,7 @@ def hosts_picture(summary: Summary) -> Picture | None:
                 panel.plot(times_s, values, linewidth=1.1, label=host.host if by_name else None, **style)
             panel.set_ylabel(_power_label(summary) if name == "power_w" else label)
             panel.margins(x=0)
-            panel.set_ylim(bottom=0 if name == "cpu" else None)
+            panel.set_ylim(bottom=None if name == "temperature_c" else 0)
         axes[-1].set_xlabel("run clock (s)")
         if by_name:
             handles, labels = axes[0].get_legend_handles_labels()

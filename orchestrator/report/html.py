@@ -12,7 +12,7 @@ from edgebed.errors import BadInput, MissingExtra
 from edgebed.trace.runs import Run
 from orchestrator.report import figures, text
 from orchestrator.report.series import EVENTS_SHOWN
-from orchestrator.report.summary import Summary, summarise
+from orchestrator.report.summary import Summary, sources_label, summarise
 
 REPORT_FILE = "report.html"
 MOST_OPEN_ROWS = 15
@@ -63,6 +63,7 @@ def render(summaries: Sequence[Summary]) -> str:
         "text": text,
         "relation_words": text.RELATION_WORDS,
         "flatten": flatten,
+        "sources_label": sources_label,
         "most_open_rows": MOST_OPEN_ROWS,
         "most_panels": figures.MOST_PANELS,
         "events_shown": EVENTS_SHOWN,

@@ -294,12 +294,23 @@ def _flags(connection: DuckDBPyConnection, planned: int) -> tuple[FlagCount, ...
 
 
 def _energy_label(sources: Sequence[str], policies: Sequence[PolicySummary]) -> str:
-    """One label for all energies: what is in part estimated is estimated."""
+    return "" if all(policy.energy_known == 0 for policy in policies) else sources_label(sources)
+
+
+def sources_label(sources: Sequence[str]) -> str:
+    """One label for amounts from several sources, as ``estimated: cpu-model (pi-3b, pi-4b)``; empty without any.
+
+    What is in part estimated is estimated.
+    """
     parts = sorted({part for source in sources for part in source.split("+") if part})
-    if not parts or all(policy.energy_known == 0 for policy in policies):
+    if not parts:
         return ""
     kind = "measured" if all(part.startswith("measured:") for part in parts) else "estimated"
-    return f"{kind}: {', '.join(part.partition(':')[2] if part.startswith(f'{kind}:') else part for part in parts)}"
+    subjects: dict[str, list[str]] = defaultdict(list)
+    for part in parts:
+        name, _, subject = part.removeprefix(f"{kind}:").partition("/")
+        subjects[name] += [subject] if subject else []
+    return f"{kind}: " + ", ".join(name + (f" ({', '.join(each)})" if each else "") for name, each in subjects.items())
 
 
 _NOTICES_OF_FLAGS = {

@@ -179,7 +179,7 @@ def test_the_page_says_what_must_be_said(page: str, summary: Summary) -> None:
         "state: running",
         "855 tasks planned",
         "Emulated boards: 100 % of the tasks",
-        "Energy is estimated: cpu-model/raspberry-pi-4b",
+        "Energy is estimated: cpu-model (raspberry-pi-4b)",
         "95 % t-intervals",
         "left out: 110 tasks of warm-up epochs",
         "edgebed run inventory/experiments/demo.yaml --hosts inventory/hosts/local.yaml",
@@ -285,7 +285,7 @@ def test_energy_that_is_partly_measured_is_called_estimated(make_run: MakeRun) -
     mixed = summarise(Run(make_run(policies=("uniform_random",), epochs=3, name="b", change=change).path))
     assert measured.energy_label == "measured: ina219"
     assert not [notice for notice in measured.notices if "Energy" in notice]
-    assert mixed.energy_label == "estimated: cpu-model/x, measured:ina219"
+    assert mixed.energy_label == "estimated: cpu-model (x), measured:ina219"
     assert [notice for notice in mixed.notices if notice.startswith("Energy is estimated")]
 
 

@@ -31,6 +31,7 @@ def test_the_verdicts_thresholds_are_those_of_the_code() -> None:
     assert (verdict.SUSPECT_UNKNOWN_SHARE, verdict.SUSPECT_LATE_SHARE, verdict.SUSPECT_FALLBACK_SHARE) == (0.05,) * 3
     assert (verdict.SUSPECT_CLOCK_ERROR_S, verdict.SUSPECT_CLOCK_SHARE, verdict.SUSPECT_FLAG_SHARE) == (0.01,) * 3
     assert verdict.IMPROBABLE == 1e-6
+    assert verdict.SUSPECT_OTHER_WORK_SHARE == 0.5
     assert "above 10 ms | above 1 % |" in TEXT
     for name in (*verdict.DOWN_REASONS, *INCIDENTS, verdict.NOT_RUN, *verdict._TROUBLE_FLAGS):
         assert f"`{name}`" in TEXT

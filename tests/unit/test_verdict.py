@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edgebed.trace.manifest import read_manifest, write_manifest
 from edgebed.trace.runs import Run
 from edgebed.trace.schema import EventRecord, TaskRecord
 from edgebed.trace.segments import outside_path
@@ -57,6 +58,8 @@ CASES: list[tuple[dict[str, Any], Standing, str]] = [
     ({"flags": {"throttled": 10, "emulated": 1000, "warm_up": 80}}, Standing.VALID, ""),
     ({"flags": {"under_voltage": 11}}, Standing.SUSPECT, "voltage"),
     ({"flags": {"overloaded": 11}}, Standing.SUSPECT, "overloaded"),
+    ({"other_work": {"pi-1": 0.51, "pi-2": 0.88, "pi-3": 0.5}}, Standing.SUSPECT, "up to 88 % .* of pi-1, pi-2 busy"),
+    ({"other_work": {"pi-1": 0.5}}, Standing.VALID, ""),
     ({"problems": ("a.records: 3 bytes unreadable",)}, Standing.SUSPECT, "3 bytes"),
 ]
 
@@ -164,3 +167,32 @@ def test_restarts_are_named_once_whoever_saw_them(
     facts = gather_facts(Run(made.path), counts.planned)
     assert facts.restarted == ("controller", "edge-1", "pi-1")
     assert facts.incidents == {"policy_failed": 1}
+
+
+@pytest.mark.parametrize("connection", ["local", "ssh"])
+def test_other_work_is_what_the_tasks_do_not_account_for(make_run: MakeRun, connection: str) -> None:
+    made = make_run(policies=("all_local", "all_edge"), seeds=(1,), epochs=6)
+    manifest = read_manifest(made.path)
+    for host, about in manifest.hosts.items():
+        about |= {"connection": connection, "facts": {} if host == "pi-3" else {"cpu_count": 4}}
+    write_manifest(made.path, manifest)
+    run = Run(made.path)
+    facts = gather_facts(run, made.counts.planned)
+    assert set(facts.other_work) == {"edge-1", "pi-1", "pi-2"}
+    tasks = run.query("FROM tasks").records()
+    cells: dict[str, list[float]] = {}
+    for row in tasks:
+        cells.setdefault(row["cell_id"], []).extend((row["arrived_s"], row["arrived_s"] + row["latency_s"]))
+    windows = [(min(times), max(times)) for times in cells.values()]
+    cpu = [
+        row["cpu"]
+        for row in run.query("FROM samples WHERE host = 'pi-1'").records()
+        if any(begin <= row["t_s"] <= end for begin, end in windows)
+    ]
+    own_s = sum(
+        row["device_cpu_s"] + (row["server_cpu_s"] if connection == "local" else 0.0)
+        for row in tasks
+        if connection == "local" or row["device_id"] == "pi-1"
+    )
+    expected = sum(cpu) / len(cpu) - own_s / (4 * sum(end - begin for begin, end in windows))
+    assert facts.other_work["pi-1"] == pytest.approx(max(0.0, expected))
