@@ -43,6 +43,7 @@ ALIVE_REACH_S = 0.5
 
 AGENT_RESTARTED = "agent_restarted"
 DEVICE_DOWN = "device_down"
+NOT_RUN = "not_run"
 
 
 class Rows(Protocol):
@@ -394,7 +395,7 @@ class CellRun:
 
         Args:
             now_s: now, own clock.
-            reason: the tasks' reason.
+            reason: of tasks that have arrived; the others were not run.
             is_leaving: this program ends, the cell does not: tasks that have not arrived are left to a successor.
         """
         for task in self._tasks:
@@ -402,8 +403,10 @@ class CellRun:
                 continue
             if task.parts:
                 self._dispatcher.stop(task, reason, now_s)
-            elif not (is_leaving and task.arrived_at_s > now_s):
+            elif task.arrived_at_s <= now_s:
                 self._end(task, Outcome.FAILED, reason)
+            elif not is_leaving:
+                self._end(task, Outcome.FAILED, NOT_RUN)
         if self.cell.placement == "device" and not is_leaving:
             last = self._observe(self._decided_epoch + 1, [])
             self._around.rows.append("epoch", self.cell.serial, self._decider.row(last, None))

@@ -178,7 +178,7 @@ def test_a_new_cell_replaces_the_old_one(on: OnBench) -> None:
     on.work()
     on.tell(Start(7, 1501.0, 0.0))
     on.prepare(cell_with([0.5], serial=8))
-    assert [(row.outcome, row.reason) for row in on.rows.of("task")] == [("failed", "replaced")]
+    assert [(row.outcome, row.reason) for row in on.rows.of("task")] == [("failed", "not_run")]
     assert (on.member.serial, on.member.state) == (8, "preparing")
     on.prepare(cell_with([0.5], serial=9))
     assert len(on.jobs.queue) == 1, "nobody prepares a cell that is over"
