@@ -125,7 +125,7 @@ else:
     task = load_workload("digits").generate(np.random.default_rng(0), "c", 3)
     payload = pack_clip(task.frames)
 workload = load_workload("digits")
-import onnxruntime
+from workloads._onnxruntime import onnxruntime
 threads_before = psutil.Process().num_threads()
 workload.load()
 for _ in range(5):
