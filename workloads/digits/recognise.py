@@ -15,10 +15,10 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from edgebed.errors import ProtocolError
+from workloads._onnxruntime import onnxruntime
 from workloads.base import Payload
 from workloads.digits.manifest import read_checked, read_manifest
 from workloads.digits.render import FRAME_HEIGHT, FRAME_WIDTH, encode
-from workloads._onnxruntime import onnxruntime
 
 # The JPEG decoder itself shrinks by 4 while it decodes, which costs a third of decoding in full.
 INPUT_WIDTH = FRAME_WIDTH // 4
