@@ -18,7 +18,7 @@ from orchestrator.cli.output import Output
 from orchestrator.report.terminal import print_summary, terminal
 
 EXAMPLES = (
-    "edgebed runs",
+    "edgebed runs list",
     "edgebed runs show demo",
     'edgebed runs sql "SELECT policy, avg(latency_s) FROM tasks GROUP BY policy"',
     'edgebed runs sql "DESCRIBE tasks" --run runs/demo/latest',
