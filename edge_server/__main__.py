@@ -15,11 +15,13 @@ from edgebed.protocol.codec import control_headers, task_headers
 from edgebed.protocol.front import Context
 from edgebed.protocol.link import Link
 from edgebed.protocol.listening import listen
-from edgebed.protocol.messages import ControlMessage, Role
+from edgebed.protocol.messages import CHUNK_BYTES, MAX_HEADER_BYTES, WINDOW_CHUNKS, ControlMessage, Role
 from edgebed.protocol.security import KeyPair, read_key_pair
 from edgebed.protocol.waker import Waker
 
 PROGRAM = "edge_server"
+MOST_BYTES = max(MAX_HEADER_BYTES, CHUNK_BYTES * WINDOW_CHUNKS)
+"""The longest frame that a device has reason to send."""
 
 
 def run(config: ServerConfig) -> None:
@@ -27,7 +29,8 @@ def run(config: ServerConfig) -> None:
     context: Context = zmq.Context()
     clock = MonotonicClock()
     keys = read_key_pair(Path(config.secret_key_file))
-    front, gatekeeper = listen(config, PROGRAM, task_headers, frozenset({Role.DEVICE}), context, keys, clock)
+    roles = frozenset({Role.DEVICE})
+    front, gatekeeper = listen(config, PROGRAM, task_headers, roles, context, keys, clock, most_bytes=MOST_BYTES)
     # Whoever waits for the endpoint file can go on now; numpy and the rest are loaded after it.
     from edge_server.server import EdgeServer
     from edgebed.trace.outbox import Outbox

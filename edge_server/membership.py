@@ -21,7 +21,6 @@ from edgebed.configuration import ServerConfig
 from edgebed.errors import BadInput, EdgebedError
 from edgebed.protocol.cells import CellSpec, cell_from_plain
 from edgebed.protocol.link import Link
-from edgebed.protocol.liveness import ClockOffset
 from edgebed.protocol.messages import (
     CHUNK_BYTES,
     Acknowledge,
@@ -90,7 +89,8 @@ class Membership:
         self._heard_s = self._load_due_s = self._status_due_s = clock.now_s()
         if link is not None:
             link.on_up = self._on_up
-        telemetry.event("started", {"pid": os.getpid(), "after_s": outbox.predecessor_alive_s})
+        kind = "started" if outbox.predecessor_alive_s is None else "restarted"
+        telemetry.event(kind, {"pid": os.getpid()})
 
     def introduction(self) -> tuple[str, int]:
         """What Welcome and Hello say: the plan, and the cell."""
@@ -131,6 +131,7 @@ class Membership:
                 self._heard_s = now_s
                 self._hear(message)
             self._link.tick(now_s)
+        self._tell_ready_when_due()
         self._telemetry.turn(now_s)
         if self._link is None or not self._link.is_up:
             return
@@ -206,8 +207,6 @@ class Membership:
         arbiter = None if rule is None else ChannelArbiter[HeldTask](cell.channels.count, rule, CHUNK_BYTES)
         self._intake.serve(ServedCell(cell.serial, False, cell.channels.count, rule is not None), pool, arbiter)
         self._enter("preparing")
-        if self._pool_ready is not None:
-            self._tell_ready(self._pool_ready)
 
     def _check(self, cell: CellSpec, serial: int) -> None:
         if cell.serial != serial:
@@ -247,14 +246,20 @@ class Membership:
             return
         self._pool_ready = news
         self._intake.service.per_frame_s = news.service_s_per_frame
-        self._tell_ready(news)
 
-    def _tell_ready(self, news: Prepared) -> None:
+    def _tell_ready_when_due(self) -> None:
+        """Ready means that tasks are taken, and that the controller's clock is known."""
+        news = self._pool_ready
+        # Not a question of the state: a server that comes back into a running cell hears Start before it has loaded.
+        if self._cell is None or self._ready is not None or news is None:
+            return
+        if self._link is None or self._link.offset.offset_s is None:
+            return
         self._admission.cell.ready = True
         self._ready = Ready(self._serial, self._config.name, True, facts=self._facts(news))
-        self._enter("ready")
-        if self._link is not None:
-            self._link.send(self._ready)
+        if self._state == "preparing":
+            self._enter("ready")
+        self._link.send(self._ready)
 
     def _fail(self, serial: int, problem: str) -> None:
         self._telemetry.event("prepare_failed", {"serial": serial, "problem": problem})
@@ -264,7 +269,8 @@ class Membership:
             self._link.send(self._ready)
 
     def _facts(self, news: Prepared) -> dict[str, Any]:
-        offset = self._link.offset if self._link is not None else ClockOffset()
+        assert self._link is not None
+        offset = self._link.offset
         return host_facts() | {
             "workers": self._config.workers,
             "slowdown": self._config.slowdown,

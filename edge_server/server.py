@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import select
 import threading
 from collections import deque
-
-import zmq
 
 from edge_server.admission import Admission, HeldTask
 from edge_server.intake import Intake
@@ -21,13 +18,13 @@ from edgebed.metering.board import board_from_dict
 from edgebed.protocol.front import Front, Session
 from edgebed.protocol.link import Link
 from edgebed.protocol.messages import ControlMessage, TaskMessage
-from edgebed.protocol.waker import Waker
+from edgebed.protocol.waker import Descriptors, Waker
 from edgebed.trace.outbox import Outbox
 
 _log = logging.getLogger("edge_server")
 
 HOUSEKEEPING_S = 0.05
-"""How often timers, heartbeats and reports are looked at."""
+"""How often timers, heartbeats, reports and what the controller says are looked at."""
 
 BATCH = 256
 """Messages that are taken from the front before anything else is looked at."""
@@ -80,9 +77,11 @@ class EdgeServer:
         front.on_joined, front.on_left = self._joined, self._left
         front.introduction = self._membership.introduction
         front.load = self._membership.load_values
-        self._descriptors = select.poll()
-        self._descriptors.register(front.socket.getsockopt(zmq.FD), select.POLLIN)  # type: ignore[arg-type]
-        self._descriptors.register(waker.read_fd, select.POLLIN)
+        self._descriptors = Descriptors()
+        self._descriptors.watch(waker.read_fd)
+        self._descriptors.register(front.socket)
+        if link is not None:
+            link.register(self._descriptors)
         # Whoever uses the front or what is behind it holds this; the I/O thread lets go of it only to sleep.
         self._lock = threading.Lock()
         self._lock.acquire()
@@ -132,9 +131,11 @@ class EdgeServer:
             self._waker.has_waited(False)
             return
         self._lock.release()
-        ready = self._descriptors.poll(self._patience_ms())
+        signalled = self._descriptors.sleep(self._patience_ms())
         self._lock.acquire()
-        self._waker.has_waited(any(descriptor == self._waker.read_fd for descriptor, _ in ready))
+        self._waker.has_waited(self._waker.read_fd in signalled)
+        if self._control_descriptor() in signalled:
+            self._due_s = 0.0
 
     def _handed_over(self) -> None:
         """A worker has finished something: it answers by itself if it can, which saves waking the I/O thread."""
@@ -147,6 +148,11 @@ class EdgeServer:
             if not (has_mail or self._finished or self._prepared):
                 return
         self._waker.wake()
+
+    def _control_descriptor(self) -> int:
+        if self._link is None or self._link.socket.closed:
+            return -1
+        return self._descriptors.descriptor_of(self._link.socket)
 
     def _patience_ms(self) -> int:
         due_s = self._due_s

@@ -25,23 +25,52 @@ MOST_EARLY_EVENTS = 100
 """Events that may wait for the run's clock to be known."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunClock:
     """The run's clock, as a started cell tells it.
 
     Attributes:
         start_s: an instant of the controller's monotonic clock, which is ``run_clock_s`` in the run.
-        offset: the controller's clock against ours; looked at late, as it gets better with every ping.
+        offset: the controller's clock against ours. What it says once it is known is kept: a controller that is
+            restarted on another clock tells its own start.
     """
 
     serial: int
     start_s: float
     run_clock_s: float
     offset: ClockOffset
+    _own_start_s: float | None = None
 
-    def at(self, own_s: float) -> float:
-        """An instant of our own clock on the run's clock."""
-        return self.run_clock_s + own_s - self.offset.to_own(self.start_s)
+    def at(self, own_s: float) -> float | None:
+        """An instant of our own clock on the run's clock; None while the offset is not known yet."""
+        if self._own_start_s is None:
+            if self.offset.offset_s is None:
+                return None
+            self._own_start_s = self.offset.to_own(self.start_s)
+        return self.run_clock_s + own_s - self._own_start_s
+
+
+@dataclass(slots=True)
+class Allowance:
+    """Bounds how many events there can be, whatever happens: a burst, and then a steady rate.
+
+    Attributes:
+        left: how many may come now.
+    """
+
+    burst: float = 200.0
+    rate_hz: float = 2.0
+    left: float = 200.0
+    at_s: float = 0.0
+
+    def take(self, now_s: float) -> bool:
+        """May one more come? Answering True counts it."""
+        self.left = min(self.burst, self.left + (now_s - self.at_s) * self.rate_hz)
+        self.at_s = now_s
+        if self.left < 1.0:
+            return False
+        self.left -= 1.0
+        return True
 
 
 class Telemetry:
@@ -63,6 +92,7 @@ class Telemetry:
         self._due_s = clock.now_s()
         self._sampling = False
         self._early: list[tuple[float, str, str]] = []
+        self._allowance = Allowance(at_s=clock.now_s())
         self.run_clock: RunClock | None = None
         self.cpu = 0.0
         self._sampler = self._open_sampler(config, board)
@@ -83,26 +113,33 @@ class Telemetry:
         """A cell runs from now on: samples are rows of it."""
         self.run_clock = run_clock
         self._sampling = True
-        early, self._early = self._early, []
-        for own_s, kind, detail in early:
-            self._append_event(run_clock, own_s, kind, detail)
 
     def stop(self) -> None:
         """No cell runs any more."""
         self._sampling = False
 
     def turn(self, now_s: float) -> None:
-        """Take a sample when it is time."""
+        """Take a sample when it is time, and write down events that waited for the run's clock."""
+        if self._early:
+            early, self._early = self._early, []
+            for own_s, kind, detail in early:
+                self._append_event(own_s, kind, detail)
         if now_s < self._due_s:
             return
         self._due_s = max(self._due_s + self._interval_s, now_s)
-        if not self._sampling or self.run_clock is None:
-            return
+        if self._sampling:
+            self._sample(now_s)
+
+    def _sample(self, now_s: float) -> None:
         sample = self._sampler.sample()
         self.cpu = sample.cpu or 0.0
+        run_clock = self.run_clock
+        t_s = None if run_clock is None else run_clock.at(now_s)
+        if run_clock is None or t_s is None:
+            return
         row = SampleRecord(
             host=sample.host,
-            t_s=self.run_clock.at(sample.t_s),
+            t_s=t_s,
             cpu=sample.cpu,
             frequency_hz=sample.frequency_hz,
             temperature_c=sample.temperature_c,
@@ -113,20 +150,22 @@ class Telemetry:
             power_w=sample.power_w,
             power_source=sample.power_source,
         )
-        self._append("sample", self.run_clock.serial, row)
+        self._append("sample", run_clock.serial, row)
 
     def event(self, kind: str, detail: Mapping[str, object]) -> None:
-        """Something has happened. Before the run's clock is known it waits; of too many, the oldest are kept."""
+        """Something has happened. It waits until the run's clock is known; too many in a short time are only logged."""
         _log.info("%s %s", kind, dict(detail))
-        own_s, text = self._clock.now_s(), json.dumps(dict(detail))
-        if self.run_clock is not None:
-            self._append_event(self.run_clock, own_s, kind, text)
-        elif len(self._early) < MOST_EARLY_EVENTS:
-            self._early.append((own_s, kind, text))
+        own_s = self._clock.now_s()
+        if self._allowance.take(own_s):
+            self._append_event(own_s, kind, json.dumps(dict(detail)))
 
-    def _append_event(self, run_clock: RunClock, own_s: float, kind: str, detail: str) -> None:
-        row = EventRecord(t_s=run_clock.at(own_s), host=self._name, kind=kind, detail=detail)
-        self._append("event", run_clock.serial, row)
+    def _append_event(self, own_s: float, kind: str, detail: str) -> None:
+        run_clock = self.run_clock
+        t_s = None if run_clock is None else run_clock.at(own_s)
+        if run_clock is not None and t_s is not None:
+            self._append("event", run_clock.serial, EventRecord(t_s=t_s, host=self._name, kind=kind, detail=detail))
+        elif len(self._early) < MOST_EARLY_EVENTS:
+            self._early.append((own_s, kind, detail))
 
     def _append(self, kind: str, serial: int, row: SampleRecord | EventRecord) -> None:
         try:

@@ -44,6 +44,9 @@ _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 SEND_LIMIT = 4096
 """Messages that may wait for one slow peer before it is treated as gone."""
 
+RECEIVE_LIMIT = 64
+"""Messages of one peer that may wait to be received; then its connection is not read until there is room again."""
+
 
 @dataclass(slots=True, eq=False)
 class Session:
@@ -80,6 +83,7 @@ class Front(Generic[M]):
     Args:
         bind: where to listen; port 0 lets the system choose.
         roles: who may introduce themselves here.
+        most_bytes: a peer that sends a longer frame loses its connection.
         load: numbers to put into each Pong (an edge server's features).
         joined, left: told when a session begins (with the session that it replaces, if any) and ends.
         introduction: gives the plan hash and the cell for each Welcome.
@@ -108,6 +112,7 @@ class Front(Generic[M]):
         joined: Callable[[Session, Session | None], None] = lambda session, old: None,
         left: Callable[[Session, str], None] = lambda session, reason: None,
         introduction: Callable[[], tuple[str, int]] = lambda: ("", 0),
+        most_bytes: int = MAX_PAYLOAD_BYTES,
     ) -> None:
         self._allow = allow
         self._decoder = decoder
@@ -129,7 +134,8 @@ class Front(Generic[M]):
         self.socket.linger = 0
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self.socket.setsockopt(zmq.SNDHWM, SEND_LIMIT)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)
+        self.socket.setsockopt(zmq.RCVHWM, RECEIVE_LIMIT)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, most_bytes)
         # A connection that never finishes its handshake must not hold resources for long.
         self.socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
         secure_server(self.socket, keys)

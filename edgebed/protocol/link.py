@@ -32,6 +32,7 @@ from edgebed.protocol.messages import (
     Welcome,
 )
 from edgebed.protocol.security import KeyPair, secure_client
+from edgebed.protocol.waker import Descriptors
 
 M = TypeVar("M")
 
@@ -94,7 +95,7 @@ class Link(Generic[M]):
         self._backoff = Backoff(spread=spread)
         self._retry_s = 0.0
         self._sequence = 0
-        self._pollers: list[zmq.Poller] = []
+        self._pollers: list[zmq.Poller | Descriptors] = []
         self._peer_instance = ""
         self._liveness = PeerLiveness(limits, clock.now_s())
         self._watched: list[tuple[Socket, int]] = []
@@ -102,7 +103,7 @@ class Link(Generic[M]):
 
     # -- connecting -------------------------------------------------------------------------------------------------
 
-    def register(self, poller: zmq.Poller) -> None:
+    def register(self, poller: zmq.Poller | Descriptors) -> None:
         """Watch this link's socket with a poller, over reconnects too."""
         self._pollers.append(poller)
         if self.state is not LinkState.CLOSED:

@@ -10,7 +10,7 @@ from edgebed.configuration import ControllerConfig, ServerConfig
 from edgebed.protocol.codec import HeaderDecoder
 from edgebed.protocol.endpoint import remembered_bind, write_endpoint
 from edgebed.protocol.front import Context, Front, M
-from edgebed.protocol.messages import Role
+from edgebed.protocol.messages import MAX_PAYLOAD_BYTES, Role
 from edgebed.protocol.security import AllowList, Gatekeeper, KeyPair
 
 
@@ -22,6 +22,7 @@ def listen(
     context: Context,
     keys: KeyPair,
     clock: Clock,
+    most_bytes: int = MAX_PAYLOAD_BYTES,
 ) -> tuple[Front[M], Gatekeeper]:
     """Listen as the settings say, and write the endpoint file.
 
@@ -45,6 +46,7 @@ def listen(
             name=config.name,
             instance=secrets.token_hex(8),
             roles=roles,
+            most_bytes=most_bytes,
         )
     except BaseException:
         gatekeeper.close()

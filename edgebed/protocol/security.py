@@ -14,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
 from edgebed.configuration import PeerKey
 from edgebed.errors import BadInput, Problem
@@ -113,6 +112,9 @@ class Gatekeeper:
     """Answers libzmq's question whether a key may connect, for all servers of one context."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], allow: AllowList) -> None:
+        # Imported here: it brings asyncio, which only the listening side needs.
+        from zmq.auth.thread import ThreadAuthenticator
+
         self._authenticator = ThreadAuthenticator(context)
         self._authenticator.start()
         self._authenticator.configure_curve_callback(_ZAP_DOMAIN, credentials_provider=allow)

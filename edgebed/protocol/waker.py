@@ -1,9 +1,12 @@
-"""How other threads wake the one that waits for sockets: a pipe, written to only when that thread may be asleep."""
+"""Sleeping until something comes: how other threads wake the one that waits for sockets, and what it sleeps on."""
 
 from __future__ import annotations
 
 import os
+import select
 from contextlib import suppress
+
+import zmq
 
 
 class Waker:
@@ -51,3 +54,39 @@ class Waker:
         """Give the pipe back."""
         os.close(self.read_fd)
         os.close(self.write_fd)
+
+
+class Descriptors:
+    """File descriptors to sleep on, those of ZeroMQ sockets among them; registers like `zmq.Poller`.
+
+    Unlike there, the sockets themselves are not touched, so that other threads may use them meanwhile, under a lock.
+    A socket's descriptor signals once: before sleeping its owner must have found nothing to receive, and must have sent
+    nothing since (see ZMQ_FD in the manual of zmq_getsockopt).
+    """
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._of_socket: dict[zmq.Socket[bytes], int] = {}
+
+    def watch(self, descriptor: int) -> None:
+        """Sleep on a plain file descriptor too."""
+        self._poll.register(descriptor, select.POLLIN)
+
+    def register(self, socket: zmq.Socket[bytes], flags: int = zmq.POLLIN) -> None:
+        """Sleep on a socket too; ``flags`` must be POLLIN."""
+        descriptor = socket.getsockopt(zmq.FD)
+        assert isinstance(descriptor, int)
+        self._of_socket[socket] = descriptor
+        self.watch(descriptor)
+
+    def unregister(self, socket: zmq.Socket[bytes]) -> None:
+        """Forget a socket; call before it is closed."""
+        self._poll.unregister(self._of_socket.pop(socket))
+
+    def sleep(self, timeout_ms: int) -> list[int]:
+        """Sleep; returns the descriptors that have signalled, none when the time is over."""
+        return [descriptor for descriptor, _ in self._poll.poll(timeout_ms)]
+
+    def descriptor_of(self, socket: zmq.Socket[bytes]) -> int:
+        """What a registered socket signals on."""
+        return self._of_socket[socket]

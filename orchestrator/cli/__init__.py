@@ -43,7 +43,7 @@ VERBS: tuple[Verb, ...] = (
 )
 
 # Import names of what the extra [orchestrator] brings; a missing one is a message, not a traceback.
-_ORCHESTRATOR_PACKAGES = frozenset({"paramiko", "pydantic", "typer", "rich", "duckdb", "matplotlib", "jinja2"})
+_ORCHESTRATOR_PACKAGES = frozenset({"paramiko", "pydantic", "typer", "rich", "duckdb", "matplotlib", "jinja2", "scipy"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
