@@ -62,7 +62,7 @@ class Patience:
         drain_s: for a member to send what it has, after a stop.
     """
 
-    start_delay_s: float = 0.2
+    start_delay_s: float = 0.1
     connect_s: float = 15.0
     silence_s: float = 3.0
     look_s: float = 1.0
@@ -229,6 +229,8 @@ class Session:
                 self._handle(message, payload)
             for acknowledgement in self._collector.acknowledgements(self.clock.now_s()):
                 self._control.send(acknowledgement)
+            if self._control.is_up and self.watch is not None:
+                self.watch.hear_controller(self.clock.now_s())
         self._look_at_programs()
         self.on_turn(self)
 

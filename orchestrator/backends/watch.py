@@ -123,8 +123,12 @@ class CellWatch:
         for member in self.members.values():
             if member.role is not Role.CONTROLLER:
                 member.is_connected = member.name in connected
-            if member.is_connected or member.role is Role.CONTROLLER:
-                member.heard_s = now_s
+                member.heard_s = now_s if member.is_connected else member.heard_s
+
+    def hear_controller(self, now_s: float) -> None:
+        """The link to the controller is up: it need not say anything more to be alive."""
+        controller = self.members[self.controller]
+        controller.heard_s, controller.is_connected = now_s, True
 
     def note_programs(self, states: Mapping[str, ProgramState | None]) -> None:
         """Learn how the programs stand on their hosts."""

@@ -14,19 +14,23 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from edgebed.configuration import HostConfig, PeerAddress, config_bytes
+from edgebed.configuration import PeerAddress, config_bytes
 from edgebed.errors import BadInput, EdgebedError, RemoteError, WorkFailed
-from edgebed.protocol.messages import Role
 from orchestrator.inventory import Host
 from orchestrator.plan_file import Plan
 from orchestrator.provision.credentials import Credentials, Public, load_own, make_credentials, save_own
-from orchestrator.provision.layout import STATE_ROOT, HostFolder, Member, members_of, programs_on
-from orchestrator.provision.settings import Pace, Setup
+from orchestrator.provision.layout import DEVICE_AGENT, STATE_ROOT, HostFolder, Member, members_of, programs_on
+from orchestrator.provision.settings import LOOPBACK, Pace, Setup
 from orchestrator.provision.supervision import ProgramState, Supervision
 from orchestrator.remote.base import Remote
 from orchestrator.remote.local import LocalRemote
 
 START_TIMEOUT_S = 30.0
+
+PORT_TRIES = 3
+PORT_TAKEN = "cannot listen on"
+"""What a program says that finds its port taken."""
+
 RECORD_FILE = "deployment.json"
 MAX_THREADS = 32
 
@@ -39,6 +43,13 @@ echo "machine $(uname -m)"
 echo "processors $(getconf _NPROCESSORS_ONLN 2>/dev/null)"
 echo "model $(tr -d '\\0' 2>/dev/null </proc/device-tree/model || sed -n 's/^model name[^:]*: //p;T;q' /proc/cpuinfo)"
 echo "memory_kib $(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/null)"
+"""
+
+# Run by the host's Python: ports that nobody uses now.
+_FREE_PORTS = """
+import socket, sys
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
+print(*(each.getsockname()[1] for each in sockets))
 """
 
 
@@ -135,9 +146,9 @@ class Deployment:
     # -- up -----------------------------------------------------------------------------------------------------------
 
     def bring_up(self) -> None:
-        """Make folders, keys and settings, and start every program.
+        """Make folders, keys and settings, and start every program, all at the same time.
 
-        Edge servers need the controller's endpoint, and devices need everyone's; all else happens at once.
+        So that devices need not wait until the others listen, ports are chosen beforehand.
 
         Raises:
             WorkFailed: with what failed on every host. What was started is left for `stop`.
@@ -145,32 +156,62 @@ class Deployment:
         self._own_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._credentials = make_credentials(self.plan, self.members)
         save_own(self._credentials, self._own_folder)
-        setup = Setup(self.plan, self.members, self._credentials.public, self._pace)
-        ready = {name: self._pool.submit(self._prepare_host, host) for name, host in self._hosts.items()}
-        controller, *others = self.members
-        first = self._pool.submit(self._start_controller, controller, setup, ready[controller.host.name])
-        servers = [
-            self._pool.submit(self._start_server, member, setup, ready[member.host.name], first)
-            for member in others
-            if member.role is Role.SERVER
-        ]
-        problems = _problems_of([*ready.values(), first, *servers])
-        if problems:
-            raise WorkFailed("\n".join(problems))
-        addresses = [first.result(), *(server.result() for server in servers)]
-        self._remember()
-        devices = [member for member in others if member.role is Role.DEVICE]
-        _all_of([self._pool.submit(self._start_device, member, setup, addresses) for member in devices])
+        self._on_every_host(self._prepare_host)
+        for tries_left in reversed(range(PORT_TRIES)):
+            self._choose_endpoints()
+            self._remember()
+            try:
+                self._on_every_host(self._start_host)
+            except WorkFailed as error:
+                # Between choosing a port and listening on it, someone else may have taken it.
+                if not tries_left or PORT_TAKEN not in str(error):
+                    raise
+                self.stop(1.0)
+            else:
+                return
+
+    def _on_every_host(self, work: Callable[[Host], T]) -> list[T]:
+        return _all_of([self._pool.submit(work, host) for host in self._hosts.values()])
 
     def _prepare_host(self, host: Host) -> None:
-        remote = self._remotes[host.name]
         self._locate(host)
-        supervision = self._supervision(host.name)
-        supervision.install()
-        for member in self.members:
-            if member.host.name == host.name:
-                key = msgspec.json.encode(self.credentials.secrets[member.name])
-                remote.upload(key, self._folders[host.name].key(member.program))
+        self._supervision(host.name).install()
+        for member in self._members_on(host):
+            key = msgspec.json.encode(self.credentials.secrets[member.name])
+            self._remotes[host.name].upload(key, self._folders[host.name].key(member.program))
+
+    def _members_on(self, host: Host) -> list[Member]:
+        return [member for member in self.members if member.host.name == host.name]
+
+    def _choose_endpoints(self) -> None:
+        for endpoints in self._on_every_host(self._endpoints_on):
+            self._endpoints |= endpoints
+
+    def _endpoints_on(self, host: Host) -> dict[str, str]:
+        """Where each program of a host that listens is to do so; the host names ports that are free now."""
+        listening = [member for member in self._members_on(host) if member.program != DEVICE_AGENT]
+        if not listening:
+            return {}
+        command = shlex.join([host.python or sys.executable, "-I", "-S", "-c", _FREE_PORTS, str(len(listening))])
+        done = self._remotes[host.name].execute(command, idempotent=True).checked("no free ports could be found")
+        ports = dict(zip((member.name for member in listening), done.text.split(), strict=True))
+        if host.port:
+            ports[host.name] = str(host.port)
+        return {name: f"{LOOPBACK}:{port}" for name, port in ports.items()}
+
+    def _start_host(self, host: Host) -> None:
+        """Start the programs of a host, and wait until those that listen do."""
+        setup = Setup(self.plan, self.members, self.credentials.public, self._endpoints, self._pace)
+        folder, supervision = self._folders[host.name], self._supervision(host.name)
+        members = self._members_on(host)
+        for member in members:
+            if self.cancelled.is_set():
+                raise WorkFailed("starting the programs was cancelled")
+            self._remotes[host.name].upload(config_bytes(setup.config(member, folder)), folder.config(member.program))
+            supervision.start(member.program, folder.command(host.python or sys.executable, member.program))
+        for member in members:
+            if member.name in self._endpoints:
+                supervision.await_endpoint(member.program, START_TIMEOUT_S)
 
     def _locate(self, host: Host) -> None:
         """Reach a host, and make the run's state folder there unless it has it."""
@@ -183,37 +224,6 @@ class Deployment:
         self._folders[host.name] = HostFolder(folder)
         pairs = (line.partition(" ") for line in facts)
         self.facts[host.name] = {name: value.strip() for name, _, value in pairs if value.strip()}
-
-    def _start_controller(self, member: Member, setup: Setup, ready: Future[None]) -> PeerAddress:
-        ready.result()
-        return self._listening(member, setup, setup.controller(member, self._folders[member.host.name]))
-
-    def _start_server(
-        self, member: Member, setup: Setup, ready: Future[None], controller: Future[PeerAddress]
-    ) -> PeerAddress:
-        ready.result()
-        folder = self._folders[member.host.name]
-        return self._listening(member, setup, setup.server(member, folder, controller.result()))
-
-    def _listening(self, member: Member, setup: Setup, config: HostConfig) -> PeerAddress:
-        self._start(member, config)
-        endpoint = self._supervision(member.host.name).await_endpoint(member.program, START_TIMEOUT_S)
-        self._endpoints[member.name] = endpoint
-        return setup.address(member.name, endpoint)
-
-    def _start_device(self, member: Member, setup: Setup, peers: list[PeerAddress]) -> None:
-        controller, *servers = peers
-        self._start(member, setup.device(member, self._folders[member.host.name], controller, servers))
-
-    def _start(self, member: Member, config: HostConfig) -> None:
-        if self.cancelled.is_set():
-            raise WorkFailed("starting the programs was cancelled")
-        host = member.host
-        folder = self._folders[host.name]
-        self._remotes[host.name].upload(config_bytes(config), folder.config(member.program))
-        self._supervision(host.name).start(
-            member.program, folder.command(host.python or sys.executable, member.program)
-        )
 
     def _supervision(self, host: str) -> Supervision:
         return Supervision(self._remotes[host], self._folders[host].path)
@@ -241,7 +251,7 @@ class Deployment:
         Raises:
             WorkFailed: a host could not be reached.
         """
-        _all_of([self._pool.submit(self._locate, host) for host in self._hosts.values()])
+        self._on_every_host(self._locate)
         with suppress(OSError, msgspec.MsgspecError, BadInput):
             record = msgspec.json.decode((self._own_folder / RECORD_FILE).read_bytes(), type=_Deployed)
             folders = {name: folder.path for name, folder in self._folders.items()}
@@ -249,7 +259,7 @@ class Deployment:
                 return False
             self._credentials = load_own(record.public, self._own_folder)
             self._endpoints = record.endpoints
-            return all(_all_of([self._pool.submit(self._adopt_host, host) for host in self._hosts.values()]))
+            return all(self._on_every_host(self._adopt_host))
         return False
 
     def _adopt_host(self, host: Host) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 from edgebed.configuration import (
     ControllerConfig,
     DeviceConfig,
+    HostConfig,
     Liveness,
     PeerAddress,
     ServerConfig,
@@ -45,61 +46,67 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the settings of all programs of a run have in common."""
+    """What the settings of all programs of a run have in common.
+
+    Attributes:
+        endpoints: where the controller and the edge servers listen, by name.
+    """
 
     plan: Plan
     members: list[Member]
     public: Public
+    endpoints: dict[str, str]
     pace: Pace = Pace()
 
-    def controller(self, member: Member, folder: HostFolder) -> ControllerConfig:
-        """The controller's settings."""
+    def config(self, member: Member, folder: HostFolder) -> HostConfig:
+        """A program's settings."""
+        if member.role is Role.CONTROLLER:
+            return self._controller(member, folder)
+        return self._server(member, folder) if member.role is Role.SERVER else self._device(member, folder)
+
+    def _controller(self, member: Member, folder: HostFolder) -> ControllerConfig:
         return ControllerConfig(
             **self._of_host(member, folder),
-            bind=f"{LOOPBACK}:0",
+            bind=self.endpoints[member.name],
             allow=self.public.allowed(self.members, CONTROL_ROLES),
         )
 
-    def server(self, member: Member, folder: HostFolder, controller: PeerAddress) -> ServerConfig:
-        """An edge server's settings."""
+    def _server(self, member: Member, folder: HostFolder) -> ServerConfig:
         host = member.host
         return ServerConfig(
             **self._of_host(member, folder),
-            bind=f"{LOOPBACK}:{host.port}",
+            bind=self.endpoints[member.name],
             allow=self.public.allowed(self.members, TASK_ROLES),
-            controller=controller,
+            controller=self._addresses(Role.CONTROLLER)[0],
             workers=host.workers,
             slowdown=host.slowdown,
             queue_tasks=host.queue_tasks,
         )
 
-    def device(
-        self, member: Member, folder: HostFolder, controller: PeerAddress, servers: list[PeerAddress]
-    ) -> DeviceConfig:
-        """A device agent's settings."""
+    def _device(self, member: Member, folder: HostFolder) -> DeviceConfig:
         host = member.host
         return DeviceConfig(
             **self._of_host(member, folder),
-            controller=controller,
-            servers=servers,
+            controller=self._addresses(Role.CONTROLLER)[0],
+            servers=self._addresses(Role.SERVER),
             slowdown=host.slowdown,
             link_rate_bps=host.link_rate_bps,
             position_m=host.position_m,
         )
 
-    def address(self, name: str, endpoint: str) -> PeerAddress:
-        """Where a program listens, and the key that it must prove to have."""
-        return PeerAddress(name, endpoint, self.public.keys[name])
+    def _addresses(self, role: Role) -> list[PeerAddress]:
+        """Where those of a role listen, and the keys that they must prove to have."""
+        names = [member.name for member in self.members if member.role is role]
+        return [PeerAddress(name, self.endpoints[name], self.public.keys[name]) for name in names]
 
     def _of_host(self, member: Member, folder: HostFolder) -> dict[str, Any]:
-        board = msgspec.to_builtins(self.plan.boards[member.host.board])
         return {
             "name": member.name,
             "run_id": self.plan.run_id,
             "plan_hash": self.plan.plan_hash,
             "state_dir": folder.path,
             "secret_key_file": folder.key(member.program),
-            "board": board,
+            "board": msgspec.to_builtins(self.plan.boards[member.host.board]),
             "meter": member.host.meter,
             "meter_options": dict(member.host.meter_options),
             "liveness": self.pace.liveness,

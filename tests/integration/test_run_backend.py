@@ -34,16 +34,21 @@ def test_hosts_keep_the_contract(testbed: Any, monkeypatch: pytest.MonkeyPatch) 
     check_backend(lambda: HostsBackend(hosts), cell, deterministic=False)
 
 
-def test_who_decides_from_outside_is_obeyed(testbed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts, cell = make(testbed, monkeypatch, epochs=4)
-    backend = HostsBackend(hosts)
+def test_who_decides_from_outside_is_obeyed_and_cells_can_be_left_to_the_hosts(
+    testbed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_hosts, cell = make(testbed, monkeypatch, epochs=4)
+    hosts = make_hosts()
+    backend = HostsBackend(lambda: hosts)
     spec = backend.observation_spec(cell)
 
     def alternate(observation: Observation) -> Decision:
         return Decision.from_actions(np.full(2, observation.epoch % 2, np.int32), spec)
 
+    of_cell: dict[str, TaskOutcome] = {}
     with opened(backend, cell):
         episode = play(backend, cell, 7, alternate)
+        backend.run_cell(cell_of_next_attempt(hosts), lambda outcome: of_cell.setdefault(outcome.task_id, outcome))
     assert {outcome.outcome for outcome in episode.outcomes} == {Outcome.DONE}
     by_caller = [outcome for outcome in episode.outcomes if outcome.decided_by == "external"]
     assert by_caller, "at least some answers came in time"
@@ -53,15 +58,10 @@ def test_who_decides_from_outside_is_obeyed(testbed: Any, monkeypatch: pytest.Mo
     shown = episode.observations[1]
     assert shown.present.all()
     assert shown.values[:, spec.device_index("waiting_tasks")].sum() > 0
+    assert len(of_cell) == sum(len(testbed.plan.cells[0].planned_tasks(name)) for name in testbed.devices)
+    assert {(outcome.outcome, outcome.site) for outcome in of_cell.values()} == {(Outcome.DONE, Site.EDGE)}
 
 
-def test_a_whole_cell_decided_on_the_hosts(testbed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_hosts, cell = make(testbed, monkeypatch, epochs=3)
-    hosts = make_hosts()
-    hosts.attempts.begin(cell.cell_id)
-    outcomes: dict[str, TaskOutcome] = {}
-    backend = HostsBackend(lambda: hosts)
-    with opened(backend, cell):
-        backend.run_cell(cell, lambda outcome: outcomes.setdefault(outcome.task_id, outcome))
-    assert len(outcomes) == sum(len(testbed.plan.cells[0].planned_tasks(name)) for name in testbed.devices)
-    assert {(outcome.outcome, outcome.site) for outcome in outcomes.values()} == {(Outcome.DONE, Site.EDGE)}
+def cell_of_next_attempt(hosts: Hosts) -> CellSpec:
+    attempt = hosts.attempts.begin(hosts.plan.cells[0].cell_id)
+    return hosts.plan.cells[0].spec(attempt.serial, attempt.attempt)

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.integration
 
 
 def test_a_run_from_the_files_to_the_tables(testbed: Any) -> None:
-    testbed.run(policies=["all_local", "all_edge"], epochs=3)
+    here = {"name": "queue_threshold", "placement": "device"}
+    testbed.run(policies=["all_local", "all_edge", here], epochs=3)
     answer = testbed.finish()
     counts = testbed.check_rows()
     assert set(counts) == {("done", "")}
@@ -28,12 +29,13 @@ def test_a_run_from_the_files_to_the_tables(testbed: Any) -> None:
         "done": tasks,
         "failed": 0,
         "unknown": 0,
-        "cells": 2,
+        "cells": 3,
     }
-    assert testbed.sql("SELECT DISTINCT policy, site FROM tasks ORDER BY ALL") == [
-        ("all_edge", "edge"),
-        ("all_local", "device"),
+    assert testbed.sql("SELECT DISTINCT policy, site, decided_by FROM tasks ORDER BY ALL")[:2] == [
+        ("all_edge", "edge", "controller"),
+        ("all_local", "device", "controller"),
     ]
+    assert testbed.sql("SELECT DISTINCT decided_by FROM tasks WHERE policy = 'queue_threshold'") == [("device",)]
     manifest = testbed.manifest()
     assert manifest["state"] == "complete"
     assert set(manifest["hosts"]) == {"edge", "pi-1", "pi-2"}
@@ -80,13 +82,6 @@ def resume_refused(testbed: Any) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=testbed.environment, timeout=60)
     assert done.returncode == 2
     return done.stderr
-
-
-def test_a_device_that_decides_itself(testbed: Any) -> None:
-    testbed.run(placement="device", policies=["queue_threshold"], epochs=3)
-    testbed.finish()
-    assert set(testbed.check_rows()) == {("done", "")}
-    assert testbed.sql("SELECT DISTINCT decided_by FROM tasks") == [("device",)]
 
 
 def test_a_program_that_cannot_start_fails_the_run_and_says_why(testbed: Any) -> None:

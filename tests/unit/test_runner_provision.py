@@ -73,32 +73,26 @@ def test_a_host_may_be_called_controller(tmp_path: Path) -> None:
 def test_settings_of_every_program(plan: Plan, tmp_path: Path) -> None:
     members = members_of(plan)
     credentials = make_credentials(plan, members)
-    setup = Setup(plan, members, credentials.public)
-    folder = HostFolder("/state")
-    controller, server, _, device, _ = members
-    addresses = [setup.address(name, f"tcp://127.0.0.1:{port}") for name, port in (("controller", 1), ("edge-a", 2))]
-    for config, kind in (
-        (setup.controller(controller, folder), ControllerConfig),
-        (setup.server(server, folder, addresses[0]), ServerConfig),
-        (setup.device(device, folder, addresses[0], addresses[1:]), DeviceConfig),
-    ):
+    endpoints = {name: f"tcp://127.0.0.1:{port}" for port, name in enumerate(("controller", "edge-a", "edge-b"), 5000)}
+    setup = Setup(plan, members, credentials.public, endpoints)
+    kinds = [ControllerConfig, ServerConfig, ServerConfig, DeviceConfig, DeviceConfig]
+    configs: list[Any] = [setup.config(member, HostFolder(f"/state/{member.host.name}")) for member in members]
+    for config, kind in zip(configs, kinds, strict=True):
         path = tmp_path / "config.json"
         path.write_bytes(config_bytes(config))
         assert read_config(path, kind) == config
         for pair in credentials.secrets.values():
             assert pair.secret not in path.read_text(), "no settings have a secret in them"
-    made = setup.server(server, folder, addresses[0])
-    assert (made.bind, made.workers, made.secret_key_file) == (
-        "tcp://127.0.0.1:5555",
-        2,
-        "/state/keys/edge_server.key",
-    )
-    assert {(peer.name, peer.role) for peer in made.allow} == {("pi-1", "device"), ("pi-2", "device")}
-    agent = setup.device(device, folder, addresses[0], addresses[1:])
-    assert (agent.slowdown, agent.link_rate_bps, agent.board["name"]) == (6.0, 2e7, "generic-x86")
-    assert agent.controller.public_key == credentials.public.keys["controller"]
-    roles = {peer.role for peer in setup.controller(controller, folder).allow}
+    controller, server, _, agent, _ = configs
+    assert (controller.name, controller.bind) == ("controller", "tcp://127.0.0.1:5000")
+    roles = {peer.role for peer in controller.allow}
     assert roles == {Role.DEVICE, Role.SERVER, Role.ORCHESTRATOR, Role.EXTERNAL}
+    assert (server.bind, server.workers) == ("tcp://127.0.0.1:5001", 2)
+    assert server.secret_key_file == "/state/edge-a/keys/edge_server.key"
+    assert {(peer.name, peer.role) for peer in server.allow} == {("pi-1", "device"), ("pi-2", "device")}
+    assert (agent.slowdown, agent.link_rate_bps, agent.board["name"]) == (6.0, 2e7, "generic-x86")
+    assert [address.name for address in (agent.controller, *agent.servers)] == ["controller", "edge-a", "edge-b"]
+    assert agent.controller.public_key == credentials.public.keys["controller"]
 
 
 def test_own_keys_are_the_owners_alone_and_are_found_again(plan: Plan, tmp_path: Path) -> None:

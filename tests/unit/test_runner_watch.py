@@ -85,10 +85,11 @@ def test_who_is_given_up_is_waited_for_no_more(watch: CellWatch) -> None:
 def test_silence_is_since_the_last_word(watch: CellWatch) -> None:
     watch.hear(Status(3, "pi-1", "idle"), 10.0)
     watch.hear(Members([("edge", Role.SERVER, True, "i")]), 11.0)
+    watch.hear_controller(11.0)
     assert names(watch.silent(13.5, 3.0)) == ["pi-1", "pi-2"], "a list of members is a word of all who are on it"
-    assert [member.name for member in watch.members.values() if member.is_connected] == ["edge"]
+    assert [member.name for member in watch.members.values() if member.is_connected] == ["controller", "edge"]
     watch.hear(Members([]), 12.0)
-    assert watch.up == 0
+    assert watch.up == 1
 
 
 def test_dead_is_only_what_nobody_will_start_again(watch: CellWatch) -> None:
