@@ -49,10 +49,10 @@ class Telemetry:
 
     @staticmethod
     def _open(config: DeviceConfig, board: Board | None, clock: Clock) -> Meter | None:
-        if board is None:
+        if board is None or config.power_meter is None:
             return None
         setup = MeterSetup(clock, board, Path(config.sysfs_root), Path(config.proc_root), config.meter_options)
-        return open_meter(config.meter, setup)
+        return open_meter(config.power_meter, setup)
 
     @property
     def meter_source(self) -> str:

@@ -100,10 +100,10 @@ class Telemetry:
     def _open_sampler(self, config: ServerConfig, board: Board | None) -> HostSampler:
         sysfs_root, proc_root = Path(config.sysfs_root), Path(config.proc_root)
         meter = None
-        if board is not None:
+        if board is not None and config.power_meter is not None:
             try:
                 setup = MeterSetup(self._clock, board, sysfs_root, proc_root, config.meter_options)
-                meter = open_meter(config.meter, setup)
+                meter = open_meter(config.power_meter, setup)
             except EdgebedError as error:
                 # A server without its meter still serves; the trace says why there is no power.
                 self.event("meter_failed", {"meter": config.meter, "problem": str(error)})

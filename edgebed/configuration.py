@@ -47,6 +47,8 @@ class HostConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         state_dir: the program's folder on its host: outbox, endpoint file, rendered content.
         secret_key_file: its CURVE key pair.
         board: a board file's content (see `edgebed.metering.board`).
+        shares_machine: other hosts of the run are processes of the same machine. Its utilisation is then nobody's own,
+            and a model that turns utilisation into power would charge every host with the work of all.
         sysfs_root, proc_root: where sensors are read; scripted trees in tests.
         orphan_after_s: a program that nobody has asked for anything for so long, and that has nothing left to do, ends.
     """
@@ -59,11 +61,17 @@ class HostConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     board: dict[str, Any] = {}
     meter: str = "cpu_model"
     meter_options: dict[str, Any] = {}
+    shares_machine: bool = False
     sample_interval_s: Positive = 0.1
     sysfs_root: str = "/sys"
     proc_root: str = "/proc"
     liveness: Liveness = msgspec.field(default_factory=Liveness)
     orphan_after_s: Positive = 600.0
+
+    @property
+    def power_meter(self) -> str | None:
+        """The meter that host samples take power from; None when it would say nothing about this host."""
+        return None if self.shares_machine and self.meter == "cpu_model" else self.meter
 
 
 class DeviceConfig(HostConfig, kw_only=True):

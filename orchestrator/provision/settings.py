@@ -108,6 +108,8 @@ class Setup:
             "secret_key_file": folder.key(member.program),
             "board": msgspec.to_builtins(self.plan.boards[member.host.board]),
             "meter": member.host.meter,
+            "shares_machine": member.host.connection == "local"
+            and sum(host.connection == "local" for host in self.plan.hosts) > 1,
             "meter_options": dict(member.host.meter_options),
             "liveness": self.pace.liveness,
             "orphan_after_s": self.pace.orphan_after_s,
