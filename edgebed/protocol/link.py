@@ -175,10 +175,12 @@ class Link(Generic[M]):
                 # The peer has forgotten us (it was restarted, or we were silent for long): begin again.
                 self.state = LinkState.CONNECTING
                 self._introduce(now_s)
-            else:
-                if isinstance(message, Error):
-                    self.last_error = message
+            elif isinstance(message, Error):
+                self.last_error = message
                 yield message, payload
+            else:
+                text = f"a {type(message).__name__} is not for the connecting side"
+                self.last_error = Error(ErrorCode.UNEXPECTED, text)
 
     def _welcomed(self, message: Welcome) -> None:
         restarted = bool(self._peer_instance) and message.instance != self._peer_instance

@@ -1,0 +1,176 @@
+"""Virtual channels: fluid sharing with answers that can be computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_server.channels import ChannelArbiter, Grant, equal_shares, rule_of
+from edgebed.errors import BadInput
+from edgebed.protocol.cells import ChannelSettings
+
+CHUNK_BYTES = 1000
+RATE_BPS = 8000.0
+"""One chunk a second for an upload that is alone."""
+
+
+def arbiter(channels: int = 1) -> ChannelArbiter[str]:
+    return ChannelArbiter(channels, equal_shares(RATE_BPS), CHUNK_BYTES)  # type: ignore[arg-type]
+
+
+def history(made: ChannelArbiter[str], until_s: float = 1000.0) -> list[tuple[float, str]]:
+    """When each chunk is granted, asking exactly when something is due."""
+    found = []
+    while (due_s := made.due_s()) <= until_s:
+        grants = made.advance(due_s)
+        assert grants, "something was due"
+        found += [(due_s, grant.key) for grant in grants]
+    return found
+
+
+def test_an_upload_alone_gets_the_whole_rate() -> None:
+    made = arbiter()
+    assert made.join("a", 0, 2500, 10.0) == []
+    assert made.uploads(0) == 1
+    assert history(made) == [(11.0, "a"), (12.0, "a"), (pytest.approx(12.5), "a")]
+    assert made.uploads(0) == 0
+    assert made.due_s() == math.inf
+
+
+def test_two_uploads_share_and_the_longer_one_is_alone_in_the_end() -> None:
+    made = arbiter()
+    made.join("a", 0, 1000, 0.0)
+    made.join("b", 0, 2000, 0.0)
+    # Half the rate each: a has its chunk after 2 s, b its first too; then b is alone for its second.
+    assert history(made) == [(2.0, "a"), (2.0, "b"), (3.0, "b")]
+
+
+def test_a_second_upload_slows_the_first_from_when_it_joins() -> None:
+    made = arbiter()
+    made.join("a", 0, 2000, 0.0)
+    assert made.join("b", 0, 1000, 0.5) == []
+    # a: half a chunk alone, then at half rate: 0.5 + 0.5 / 0.5 = 1.5 s; b's chunk at 0.5 + 2 = 2.5 s;
+    # a's second: half of it by 2.5 s, the rest alone: 3.0 s.
+    assert history(made) == [(pytest.approx(1.5), "a"), (pytest.approx(2.5), "b"), (pytest.approx(3.0), "a")]
+
+
+def test_an_upload_that_is_given_up_leaves_the_rate_to_the_others() -> None:
+    made = arbiter()
+    made.join("a", 0, 1000, 0.0)
+    made.join("b", 0, 5000, 0.0)
+    assert made.leave("b", 1.0) == []
+    assert history(made) == [(pytest.approx(1.5), "a")]
+
+
+def test_leaving_gives_what_was_due_to_the_others_alone() -> None:
+    made = arbiter()
+    made.join("a", 0, 3000, 0.0)
+    made.join("b", 0, 3000, 0.0)
+    assert made.leave("b", 2.5) == [Grant("a", 1)]
+    assert made.leave("b", 2.5) == []
+
+
+def test_channels_do_not_disturb_each_other() -> None:
+    made = arbiter(2)
+    made.join("a", 0, 1000, 0.0)
+    made.join("b", 1, 1000, 0.0)
+    assert (made.uploads(0), made.uploads(1)) == (1, 1)
+    assert history(made) == [(1.0, "a"), (1.0, "b")]
+
+
+def test_being_asked_late_delays_a_grant_and_not_the_next() -> None:
+    made = arbiter()
+    made.join("a", 0, 4000, 0.0)
+    assert made.advance(2.9) == [Grant("a", 1), Grant("a", 1)]
+    assert made.due_s() == pytest.approx(3.0)
+
+
+def test_an_upload_that_joins_after_a_late_question_does_not_slow_the_past() -> None:
+    made = arbiter()
+    made.join("a", 0, 2000, 0.0)
+    # Nobody asked at 1.0; when b joins at 1.5, a's first chunk is due and half of the second is carried.
+    assert made.join("b", 0, 1000, 1.5) == [Grant("a", 1)]
+    assert made.due_s() == pytest.approx(2.5)
+
+
+def test_the_last_grant_tells_the_mean_rate() -> None:
+    made = arbiter()
+    made.join("a", 0, 1000, 0.0)
+    made.join("b", 0, 1000, 0.0)
+    assert made.advance(2.0) == [Grant("a", 1, 4000.0), Grant("b", 1, 4000.0)]
+
+
+def test_rates_may_differ_between_the_uploads_of_a_channel() -> None:
+    weights = {"near": 6000.0, "far": 2000.0}
+    made: ChannelArbiter[str] = ChannelArbiter(
+        1, lambda channel, keys: [weights[key] / len(keys) for key in keys], CHUNK_BYTES
+    )
+    made.join("near", 0, 1000, 0.0)
+    made.join("far", 0, 1000, 0.0)
+    # near: 8000 bit at 3000 bit/s; far: the rest of its bits alone at 2000 bit/s.
+    near_s = 8000 / 3000
+    assert history(made) == [
+        (pytest.approx(near_s), "near"),
+        (pytest.approx(near_s + (8000 - 1000 * near_s) / 2000), "far"),
+    ]
+
+
+def test_a_rate_of_zero_waits_for_a_change() -> None:
+    made: ChannelArbiter[str] = ChannelArbiter(1, lambda channel, keys: [0.0] * len(keys), CHUNK_BYTES)
+    made.join("a", 0, 1000, 0.0)
+    assert made.due_s() == math.inf
+    assert made.advance(100.0) == []
+
+
+@pytest.mark.parametrize(
+    "settings_",
+    [ChannelSettings(model="share", rate_bps=0.0), ChannelSettings(model="sinr", rate_bps=1.0)],
+)
+def test_what_a_server_cannot_do_is_said(settings_: ChannelSettings) -> None:
+    with pytest.raises(BadInput, match="channels"):
+        rule_of(settings_)
+
+
+def test_channels_without_a_model_are_not_shaped() -> None:
+    assert rule_of(ChannelSettings()) is None
+
+
+Joins = st.lists(st.tuples(st.floats(0.0, 5.0), st.integers(1, 7000)), min_size=1, max_size=8)
+
+
+@given(Joins, st.floats(0.05, 3.0))
+@settings(deadline=None)
+def test_the_channel_carries_exactly_its_rate_while_it_is_busy(joins: list[tuple[float, int]], step_s: float) -> None:
+    """Work conservation: with arrivals at known instants, the busy periods end when a FIFO of the same bits would.
+
+    Asked in steps of any size: the instants do not depend on when one asks.
+    """
+    joins = sorted(joins)
+    end_s = 0.0
+    for at_s, size in joins:
+        end_s = max(end_s, at_s) + size * 8 / RATE_BPS
+    made = arbiter()
+    granted: dict[str, int] = {}
+    rates: dict[str, float] = {}
+
+    def note(grants: list[Grant[str]]) -> None:
+        for grant in grants:
+            granted[grant.key] = granted.get(grant.key, 0) + grant.chunks
+            rates[grant.key] = grant.mean_bps
+
+    now_s = 0.0
+    for number, (at_s, size) in enumerate(joins):
+        while now_s + step_s < at_s:
+            now_s += step_s
+            note(made.advance(now_s))
+        now_s = at_s
+        note(made.join(str(number), 0, size, at_s))
+    note(made.advance(end_s - 1e-6))
+    assert made.uploads(0) >= 1
+    note(made.advance(end_s + 1e-6))
+    assert made.uploads(0) == 0
+    assert granted == {str(number): math.ceil(size / CHUNK_BYTES) for number, (_, size) in enumerate(joins)}
+    assert all(0.0 < rate <= RATE_BPS * (1 + 1e-9) for rate in rates.values())
