@@ -20,8 +20,19 @@ from edgebed.protocol.cells import CellSpec, cell_to_plain
 from edgebed.protocol.codec import control_headers, task_headers
 from edgebed.protocol.front import Front, Session
 from edgebed.protocol.link import Link
-from edgebed.protocol.messages import ControlMessage, Prepare, Ready, Role, Start, Stop, TaskMessage
+from edgebed.protocol.messages import (
+    Acknowledge,
+    ControlMessage,
+    Prepare,
+    Ready,
+    Records,
+    Role,
+    Start,
+    Stop,
+    TaskMessage,
+)
 from edgebed.protocol.security import AllowList, Gatekeeper, KeyPair, Peer, make_key_pair, write_key_pair
+from edgebed.trace.schema import Record
 
 SERVER = "edge"
 PATIENCE_S = 60.0
@@ -79,7 +90,7 @@ class ServerUnderTest:
             roles=frozenset({Role.SERVER}),
         )
         self.heard: list[ControlMessage] = []
-        self.payloads: list[bytes] = []
+        self.rows: list[Record] = []
         self._links: list[Link[TaskMessage]] = []
         self.process: subprocess.Popen[bytes] | None = None
         self.endpoint = ""
@@ -105,13 +116,14 @@ class ServerUnderTest:
         """Start the process and wait until it listens and its control link is up."""
         endpoint_file = self.folder / "edge_server.endpoint"
         before = endpoint_file.stat().st_mtime_ns if endpoint_file.exists() else 0
+        old = self.control.by_name.get(SERVER)
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "edge_server", "--config", str(self.folder / "edge_server.json")], stderr=log
             )
         self.until(lambda: endpoint_file.exists() and endpoint_file.stat().st_mtime_ns != before)
         self.endpoint = endpoint_file.read_text().strip()
-        self.until(lambda: SERVER in self.control.by_name)
+        self.until(lambda: self.control.by_name.get(SERVER, old) is not old)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Act as the controller until something is true.
@@ -129,10 +141,12 @@ class ServerUnderTest:
             self.listen()
 
     def listen(self) -> None:
-        """Keep what the server has told its controller."""
-        for _, message, payload in self.control.receive():
+        """Keep what the server tells its controller, and acknowledge its rows."""
+        for session, message, payload in self.control.receive():
             self.heard.append(message)
-            self.payloads.append(b"" if payload is None else payload.bytes)
+            if isinstance(message, Records) and payload is not None:
+                self.rows += msgspec.msgpack.decode(payload.buffer, type=list[Record])
+                self.control.send(session, Acknowledge(message.member, message.last))
 
     def log(self) -> str:
         """The end of what the server has logged."""
@@ -207,6 +221,19 @@ class ServerUnderTest:
         if not link.is_up:
             raise WorkFailed(f"{device} is not welcomed: {link.last_error}: {self.log()}")
         return link
+
+    def answers(self, link: Link[TaskMessage], count: int = 1) -> list[TaskMessage]:
+        """The next messages of the server to a device, waiting for them."""
+        found: list[TaskMessage] = []
+
+        def hear() -> bool:
+            link.tick(self.clock.now_s())
+            link.socket.poll(1)
+            found.extend(message for message, _ in link.receive())
+            return len(found) >= count
+
+        self.until(hear)
+        return found
 
     def close(self) -> None:
         """End everything, the process by force if it still runs."""
