@@ -1,8 +1,9 @@
 # make demo    the main job on this machine: a real edge server, three real device agents, five policies, a report
 # make test    the tests
+# make test-learning   the tests that need torch (installs torch 2.13.0, which is large where no CPU build is at hand)
 # make check   everything that a change must pass: format, lint, types, tests
 # make bench   the benchmarks
-# All of them make .venv and install what they need, by pip, from the package index. None of them installs torch.
+# All of them make .venv and install what they need by pip. Only test-learning installs torch.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 STAMPS := $(VENV)/.installed
 
-.PHONY: demo test check lint types format bench clean demo-check
+.PHONY: demo test test-learning check lint types format bench clean demo-check
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +40,14 @@ demo-check: $(STAMPS)-orchestrator
 
 test: $(STAMPS)-dev
 	$(BIN)/python -m pytest
+
+$(STAMPS)-learning: $(STAMPS)-dev
+	@echo "installing torch 2.13.0 into $(VENV)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[orchestrator,dev,learning]'
+	@touch $@
+
+test-learning: $(STAMPS)-learning
+	$(BIN)/python -m pytest tests/learning
 
 lint: $(STAMPS)-dev
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workloads.digits import DigitsWorkload
-from workloads.digits.manifest import FOLDER, read_manifest
+from workloads.digits.manifest import FOLDER
 from workloads.digits.recognise import Recogniser, shared_session
 from workloads.digits.scans import SCANS_NAME, Part, ScanSet, read_part
 from workloads.digits.training.measure import describe_processor, measure_accuracy, measure_cost, wilson_interval
@@ -71,21 +71,3 @@ def test_cost_is_measured_on_real_frames() -> None:
     assert cost.cpu_s_per_frame > 0
     assert cost.bytes_low <= cost.bytes_per_frame <= cost.bytes_high
     assert cost.bytes_per_frame == pytest.approx(DigitsWorkload().demand.bytes_per_frame, rel=0.2)
-
-
-def test_bending_keeps_a_scan_a_scan() -> None:
-    torch = pytest.importorskip("torch", reason="training needs the extra [learning]")
-    from workloads.digits.training.network import DigitNetwork, count_multiply_adds
-    from workloads.digits.training.train import bend, render_batch
-
-    bent = np.stack([bend(scan, np.random.default_rng(0)) for scan in TEST_SCANS.images[:50]])
-    assert bent.shape == (50, 8, 8)
-    assert bent.dtype == np.uint8
-    assert bent.max() <= 16
-    assert bent.sum() == pytest.approx(TEST_SCANS.images[:50].sum(), rel=0.15)
-    assert not np.array_equal(bent, TEST_SCANS.images[:50])
-
-    first, again = (render_batch(TEST_SCANS, 2, np.random.default_rng(3)) for _ in range(2))
-    assert torch.equal(first[0], again[0])
-    assert first[0].shape == (2, 1, 120, 160)
-    assert count_multiply_adds(DigitNetwork()) == read_manifest().model.multiply_adds
