@@ -43,14 +43,7 @@ class LocalRemote:
     ) -> Completed:
         """Run a shell command in a session of its own, so that Ctrl-C on the terminal does not reach it."""
         self._check(command)
-        process = subprocess.Popen(
-            ["sh", "-c", command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        with process:
+        with self._started(command) as process:
             try:
                 stdout, stderr = process.communicate(stdin, timeout_s)
             except subprocess.TimeoutExpired:
@@ -62,6 +55,13 @@ class LocalRemote:
                 raise
         status = process.returncode
         return Completed(self._host, command, status if status >= 0 else 128 - status, stdout, stderr)
+
+    def _started(self, command: str) -> subprocess.Popen[bytes]:
+        pipe = subprocess.PIPE
+        try:
+            return subprocess.Popen(["sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+        except OSError as error:  # no processes left, no memory
+            raise RemoteError(self._host, command, f"could not be started: {error.strerror}") from error
 
     def upload(self, source: bytes | Path, path: str, *, mode: int = SECRET_MODE) -> None:
         """Write beside ``path``, then rename."""

@@ -196,7 +196,7 @@ MESSAGES = 100_000
 
 
 def test_strangers_and_a_hundred_thousand_random_messages_at_the_servers_port(testbed: Any) -> None:
-    testbed.run(epochs=120)  # longer than the flood takes, on a busy machine too
+    testbed.run(epochs=1000)  # longer than the flood takes, however busy the machine is; it is ended when that is over
     testbed.wait_until_running()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     address = server_address(testbed)
@@ -220,10 +220,14 @@ def test_strangers_and_a_hundred_thousand_random_messages_at_the_servers_port(te
     sender.close(linger=0)
     context.destroy(linger=0)
     starts = (testbed.host_folder("edge") / "edge_server.starts").read_text()
-    answer = testbed.finish()
+    testbed.signal(signal.SIGINT)
+    answer = testbed.finish(status=130)
     assert int(starts) == 1, "the server did not even crash"
-    assert answer["state"] == "complete"
-    assert set(testbed.check_rows()) == {("done", "")}, "the run is unharmed"
+    assert answer["state"] == "incomplete"
+    counts = testbed.check_rows()
+    only(counts, ("failed", "stopped"), ("unknown", "stopped"), ("failed", "not_run"))
+    harmed = testbed.sql(f"SELECT task_id FROM tasks WHERE arrived_s <= {flooded_s} AND outcome <> 'done'")
+    assert harmed == [], "the run is unharmed"
 
 
 def check_stranger_gets_nothing(context: zmq.Context[zmq.Socket[bytes]], address: PeerAddress) -> None:
