@@ -124,6 +124,9 @@ def latency_picture(summary: Summary) -> Picture | None:
         every = [value for values in quantiles.values() for value in values if value > 0]
         if every and max(every) / min(every) > LOG_ABOVE_RATIO:
             axes.set_xscale("log")
+            # matplotlib's own labels of a logarithmic axis are mathematics, which is switched off here.
+            axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
+            axes.xaxis.set_minor_formatter(lambda value, position: "")
         else:
             axes.set_xlim(left=0)
         axes.set_ylim(0, 1.02)
