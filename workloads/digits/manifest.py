@@ -42,7 +42,14 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the weights came about."""
+    """How the weights came about.
+
+    Attributes:
+        frames: rendered and learnt from.
+        duration_s: wall time of the training.
+        earlier_test_accuracies: what earlier recipes reached on the same test scans; each look at them makes the
+            stated accuracy a little less independent of them.
+    """
 
     command: str
     seed: int
@@ -51,6 +58,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     best_round: int
     validation_accuracy: float
     duration_s: float
+    earlier_test_accuracies: tuple[float, ...]
     packages: dict[str, str]
 
 

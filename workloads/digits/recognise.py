@@ -20,7 +20,7 @@ from workloads.base import Payload
 from workloads.digits.manifest import read_checked, read_manifest
 from workloads.digits.render import FRAME_HEIGHT, FRAME_WIDTH, encode
 
-# The JPEG decoder itself shrinks by 4 while it decodes, which costs a third of decoding in full.
+# The JPEG decoder itself shrinks by 4 while it decodes, which saves about a third of the time.
 INPUT_WIDTH = FRAME_WIDTH // 4
 INPUT_HEIGHT = FRAME_HEIGHT // 4
 # Three times the raw pixels: no honest JPEG of them is larger, and decoding time grows with the bytes.

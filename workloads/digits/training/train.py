@@ -2,8 +2,9 @@
 
     python -m workloads.digits.training.train
 
-Every training frame is rendered anew and passes through JPEG, as at run time. Weights are chosen on the validation
-scans; the test scans are looked at once, at the end.
+Every training frame is rendered anew and passes through JPEG, as at run time. Weights and recipe are chosen on the
+validation scans. The test scans are measured at the end; whoever changes the recipe after that adds what was measured
+to `EARLIER_TEST_ACCURACIES`, and the card says so.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from workloads.digits.training.measure import COST_FRAMES, RENDERINGS, SEED, mea
 from workloads.digits.training.network import DigitNetwork, count_multiply_adds, to_onnx
 
 MODEL_NAME = "model.onnx"
+# Six small rounds of ten, no averaging of weights, scans bent by 0.35 instead of 0.4.
+EARLIER_TEST_ACCURACIES = (0.9864,)
 COMMAND = "python -m workloads.digits.training.train"
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "pillow", "numpy")
 
@@ -203,6 +206,7 @@ def make(folder: Path, recipe: Recipe) -> Manifest:
             best_round=trained.best_round,
             validation_accuracy=trained.validation_accuracy,
             duration_s=round(time.monotonic() - started_s, 1),
+            earlier_test_accuracies=EARLIER_TEST_ACCURACIES,
             packages={name: version(name) for name in PACKAGES},
         ),
         accuracy=measure_accuracy(recogniser, parts[Part.TEST], RENDERINGS, SEED),
