@@ -47,7 +47,7 @@ $(STAMPS)-learning: $(STAMPS)-dev
 	@touch $@
 
 test-learning: $(STAMPS)-learning
-	$(BIN)/mypy -p workloads.digits.training
+	$(BIN)/mypy $(wildcard workloads/digits/training/*.py)
 	$(BIN)/python -m pytest tests/learning
 
 lint: $(STAMPS)-dev
