@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 from edgebed.metering.cpu import process_cpu_of
 from edgebed.metering.kernel_files import CpuTimes, read_cpu_times
+
+R = TypeVar("R")
+
+ENOUGH = 0.5
+"""Share of the rounds that must count for a conclusion."""
+
+VERDICTS = {True: "within the limits", False: "NOT WITHIN THE LIMITS", None: "INCONCLUSIVE: others used the machine"}
+"""How a benchmark's ``within_limit`` is told to people."""
 
 
 def machine() -> dict[str, Any]:
@@ -57,3 +65,12 @@ class Bystanders:
         start_s, start, start_own_s = self._start
         now_s, now, own_s = self._now()
         return ((now.busy_s - start.busy_s) - (own_s - start_own_s)) / (now_s - start_s)
+
+
+def conclude(kept: Sequence[R], found: Sequence[R]) -> tuple[bool, Sequence[R]]:
+    """Whether enough rounds were undisturbed to conclude anything, and the rounds to report.
+
+    With too few, all rounds are reported, for what they are worth, and nothing is concluded from them.
+    """
+    enough = len(kept) >= max(3, ENOUGH * len(found))
+    return enough, kept if enough else found

@@ -2,8 +2,8 @@
 
 One task of 50 KB after another, an executor that takes no time, 200 B back; CURVE, validation, heartbeats, samples,
 energy and stage stamps on. The reference carries the same bytes over the same kind of socket and does nothing else
-(`benchmarks.bare`). Blocks of both alternate. Limits: 1.7 times the reference at the median, 2.0 at the 99th percentile,
-by the median over the segments.
+(`benchmarks.bare`). Blocks of both alternate. Limits: 1.7 times the reference at the median, 2.0 at the 99th
+percentile, by the median over the segments.
 
     python -m benchmarks.offload_overhead [--segments 20] [--tasks 500] [--json]
 """
@@ -102,7 +102,8 @@ def measure(segments: int, tasks: int) -> dict[str, Any]:
             assert server.process is not None
             bystanders = Bystanders([bare.process.pid, server.process.pid])
             found = [
-                _segment(lambda: bare_trip(socket, payload), agent.task, tasks, server.listen) for _ in range(segments + 1)
+                _segment(lambda: bare_trip(socket, payload), agent.task, tasks, server.listen)
+                for _ in range(segments + 1)
             ]
             busy = bystanders.share()
             socket.close()
