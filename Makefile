@@ -64,7 +64,7 @@ format: $(STAMPS)-dev
 check: lint types test
 
 bench: $(STAMPS)-dev
-	$(BIN)/python -m benchmarks.run_all
+	$(BIN)/python -m benchmarks.run_all -o docs/results
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

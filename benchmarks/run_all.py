@@ -1,8 +1,8 @@
 """Every benchmark, one after another, and a table of what came out: ``make bench``.
 
-    python -m benchmarks.run_all [-o FILE]
+    python -m benchmarks.run_all [-o FOLDER]
 
-With ``-o`` the answers are kept as JSON, a line each. Exit status 1 when one is beyond its limits, or inconclusive.
+With ``-o`` the answers are kept, as JSON and as a page. Exit status 1 when one is beyond its limits, or inconclusive.
 """
 
 from __future__ import annotations
@@ -43,10 +43,33 @@ def shown(value: Any) -> str:
     return "[" + ", ".join(shown(one) for one in value) + "]" if isinstance(value, list) else str(value)
 
 
+def page(answers: list[dict[str, Any]]) -> str:
+    """The answers as a page of the docs."""
+    first = answers[0]
+    lines = [
+        "# What the benchmarks gave",
+        "",
+        "Written by `python -m benchmarks.run_all -o docs/results`; do not edit. `docs/benchmarks.md` explains the figures.",
+        "",
+        f"{first['machine']}; Python {first['python']}.",
+    ]
+    for answer in answers:
+        lines += [
+            "",
+            f"## {answer['benchmark']}: {VERDICTS[answer['within_limit']]}",
+            "",
+            "| figure | value |",
+            "|---|---|",
+        ]
+        skipped = ("benchmark", "within_limit", "machine", "python")
+        lines += [f"| `{key}` | {shown(value)} |" for key, value in answer.items() if key not in skipped]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """Run them all."""
     parser = argparse.ArgumentParser(description="Every benchmark")
-    parser.add_argument("-o", "--output", type=Path, help="keep the answers here, a JSON object a line")
+    parser.add_argument("-o", "--output", type=Path, help="keep the answers in this folder")
     options = parser.parse_args()
     answers, status = [], 0
     for name in BENCHMARKS:
@@ -61,7 +84,9 @@ def main() -> int:
         if answer is not None:
             answers.append(answer)
     if options.output is not None:
-        options.output.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "benchmarks.jsonl").write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+        (options.output / "benchmarks.md").write_text(page(answers))
     return status
 
 
