@@ -49,7 +49,7 @@ def page(answers: list[dict[str, Any]]) -> str:
     lines = [
         "# What the benchmarks gave",
         "",
-        "Written by `python -m benchmarks.run_all -o docs/results`; do not edit. `docs/benchmarks.md` explains the figures.",
+        "Written by `make bench`; `docs/benchmarks.md` explains the figures.",
         "",
         f"{first['machine']}; Python {first['python']}.",
     ]
