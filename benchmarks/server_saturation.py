@@ -26,6 +26,7 @@ import zmq
 
 from benchmarks.machine import VERDICTS, Bystanders, conclude, machine
 from edge_server.testing import ServerUnderTest, cell_for
+from edgebed.configuration import Liveness
 from edgebed.metering.cpu import process_cpu_of, process_cpu_s
 from edgebed.protocol.messages import Offer, TaskResult
 from workloads import load_workload
@@ -34,6 +35,9 @@ from workloads.base import Workload, pack_clip
 CLIPS, FRAMES = 16, 4
 AHEAD = 4
 """Tasks that wait at the server for each worker, so that none is ever idle."""
+
+PATIENT = Liveness(heartbeat_s=0.5, dead_after_s=600.0)
+"""Nobody listens to a server while it is not its turn."""
 
 LIMIT_ONE, LIMIT_TWO = 0.95, 0.88
 MOST_OTHERS = 0.10
@@ -53,12 +57,12 @@ class Saturated:
 
     def __init__(self, folder: Path, workers: int, clips: Sequence[bytes]) -> None:
         folder.mkdir()
-        self.server = ServerUnderTest(folder, workers=workers)
+        self.server = ServerUnderTest(folder, workers=workers, liveness=PATIENT)
         self.server.start()
         ready = self.server.prepare(cell_for(1, "digits"))
         assert ready.ok, ready.detail
         self.server.begin(1)
-        self._link = self.server.connected()
+        self._link = self.server.connected(limits=PATIENT)
         self._poller = zmq.Poller()
         self._link.register(self._poller)
         self._clips = clips

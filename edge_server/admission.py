@@ -107,6 +107,7 @@ class Admission:
         self._max_bytes = max_bytes
         self._chunk_bytes = chunk_bytes
         self._window_chunks = window_chunks
+        self._most_inline_bytes = chunk_bytes * window_chunks
         self.cell = ServedCell()
         self.draining = False
         self.held_bytes = 0
@@ -137,10 +138,19 @@ class Admission:
         Returns:
             The task, complete if its payload came along.
         """
-        refused = self._refused(session.name, offer) or self._misfit(offer, payload)
-        if refused is not None:
-            return Refusal(offer.task_id, *refused)
-        size = offer.payload_bytes
+        size, key, cell = offer.payload_bytes, (session.name, offer.task_id), self.cell
+        # The common case at one glance; who is refused is told why by going through it step by step.
+        if (
+            self.draining
+            or offer.cell != cell.serial
+            or not cell.ready
+            or offer.channel >= cell.channels
+            or key in self._tasks
+            or len(self._tasks) >= self._max_tasks
+            or self.held_bytes + size > self._max_bytes
+            or (payload is not None and (len(payload) != size or cell.shaped or size > self._most_inline_bytes))
+        ):
+            return Refusal(offer.task_id, *self._why_not(key, offer, payload))
         task = HeldTask(
             session,
             offer.task_id,
@@ -148,10 +158,10 @@ class Admission:
             offer.channel,
             size,
             now_s,
-            chunks=-(-size // self._chunk_bytes),
-            credited=0 if self.cell.shaped else self._window_chunks,
+            -(-size // self._chunk_bytes),
+            0 if cell.shaped else self._window_chunks,
         )
-        self._tasks[session.name, offer.task_id] = task
+        self._tasks[key] = task
         self.held_bytes += size
         if payload is None:
             self.uploading_bytes += size
@@ -160,8 +170,8 @@ class Admission:
             task.phase, task.received_s = Phase.COMPLETE, now_s
         return task
 
-    def _refused(self, device: str, offer: Offer) -> tuple[RefusalReason, str] | None:
-        cell = self.cell
+    def _why_not(self, key: tuple[str, str], offer: Offer, payload: Payload | None) -> tuple[RefusalReason, str]:
+        cell, size = self.cell, offer.payload_bytes
         if self.draining:
             return RefusalReason.DRAINING, "the server is shutting down"
         if offer.cell != cell.serial:
@@ -170,27 +180,22 @@ class Admission:
             return RefusalReason.NOT_READY, "the workload is still being loaded"
         if offer.channel >= cell.channels:
             return RefusalReason.BAD_CHANNEL, f"channel {offer.channel}; the cell has {cell.channels}"
-        if (device, offer.task_id) in self._tasks:
+        if key in self._tasks:
             return RefusalReason.DUPLICATE, "this task is already here"
-        if offer.payload_bytes > self._max_bytes:
-            return RefusalReason.TOO_LARGE, f"{offer.payload_bytes} bytes; this server holds {self._max_bytes} at most"
+        if size > self._max_bytes:
+            return RefusalReason.TOO_LARGE, f"{size} bytes; this server holds {self._max_bytes} at most"
+        if payload is not None and len(payload) != size:
+            return RefusalReason.BAD_PAYLOAD, f"{len(payload)} bytes came; the offer says {size}"
+        if payload is not None and cell.shaped:
+            return RefusalReason.BAD_PAYLOAD, "on a shaped channel the payload follows in chunks, as credits allow"
+        if payload is not None and size > self._most_inline_bytes:
+            return (
+                RefusalReason.TOO_LARGE,
+                f"{size} bytes in one message; more than {self._most_inline_bytes} go in chunks",
+            )
         if len(self._tasks) >= self._max_tasks:
             return RefusalReason.QUEUE_FULL, f"{len(self._tasks)} tasks are here; at most {self._max_tasks}"
-        if self.held_bytes + offer.payload_bytes > self._max_bytes:
-            return RefusalReason.QUEUE_FULL, f"{self.held_bytes} bytes are here; at most {self._max_bytes}"
-        return None
-
-    def _misfit(self, offer: Offer, payload: Payload | None) -> tuple[RefusalReason, str] | None:
-        if payload is None:
-            return None
-        if len(payload) != offer.payload_bytes:
-            return RefusalReason.BAD_PAYLOAD, f"{len(payload)} bytes came; the offer says {offer.payload_bytes}"
-        if self.cell.shaped:
-            return RefusalReason.BAD_PAYLOAD, "on a shaped channel the payload follows in chunks, as credits allow"
-        most = self._chunk_bytes * self._window_chunks
-        if len(payload) > most:
-            return RefusalReason.TOO_LARGE, f"{len(payload)} bytes in one message; more than {most} go in chunks"
-        return None
+        return RefusalReason.QUEUE_FULL, f"{self.held_bytes} bytes are here and {size} more; at most {self._max_bytes}"
 
     # -- uploads ------------------------------------------------------------------------------------------------------
 

@@ -56,7 +56,8 @@ class Intake:
         self._front = front
         self._admission = admission
         self._clock = clock
-        self._board = board
+        # The energy rule is linear in busy time, so a second's joules are all that is needed.
+        self._energy_per_s = None if board is None else task_energy_estimate(board, busy_s=1.0, air_s=0.0)
         self._slowdown = slowdown
         self._pool: WorkerPool | None = None
         self.arbiter: ChannelArbiter[HeldTask] | None = None
@@ -177,40 +178,39 @@ class Intake:
         """Answer what the workers have finished."""
         while finished:
             task = finished.popleft()
-            self._admission.release(task)
             if task.abandoned:
-                continue
-            if task.predicted is None:
+                self._admission.release(task)
+            elif task.predicted is None:
                 assert task.problem is not None
                 self.counters.failed += 1
                 self._deliver(task, task.refusal(*task.problem))
-                continue
-            self.service.learn(task.finished_s - task.started_s, task.frames)
-            self.counters.answered += 1
-            self._deliver(task, self._result(task))
+            else:
+                self._deliver(task, self._result(task, task.predicted))
+                self.counters.answered += 1
+                self.service.learn(task.finished_s - task.started_s, task.frames)
 
-    def _result(self, task: HeldTask) -> TaskResult:
-        result = TaskResult(
+    def _result(self, task: HeldTask, predicted: list[int]) -> TaskResult:
+        energy, busy_s = self._energy_per_s, task.cpu_s * self._slowdown
+        return TaskResult(
             task.task_id,
-            task.predicted or [],
+            predicted,
             task.offered_s,
             task.received_s,
             task.started_s,
             task.finished_s,
-            0.0,
+            self._clock.now_s(),
             task.cpu_s,
-            granted_bps=task.granted_bps,
+            None if energy is None else energy.device_energy_j * busy_s,
+            None if energy is None else energy.error_j * busy_s,
+            "" if energy is None else energy.source,
+            task.granted_bps,
         )
-        if self._board is not None:
-            energy = task_energy_estimate(self._board, busy_s=task.cpu_s * self._slowdown, air_s=0.0)
-            result.energy_j, result.energy_error_j = energy.device_energy_j, energy.error_j
-            result.energy_source = energy.source
-        result.replied_s = self._clock.now_s()
-        return result
 
     def _deliver(self, task: HeldTask, answer: TaskResult | Refusal) -> None:
         # A device that came back over a new connection gets its answer there; else the old one may still stand.
-        now = self._front.by_name.get(task.session.name)
-        back = now is not None and now.instance == task.session.instance
-        if not self._front.send(now if now is not None and back else task.session, answer):
+        session = self._front.by_name.get(task.session.name)
+        if session is None or session.instance != task.session.instance:
+            session = task.session
+        if not self._front.send(session, answer):
             self.counters.undeliverable += 1
+        self._admission.release(task)

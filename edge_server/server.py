@@ -80,12 +80,14 @@ class EdgeServer:
         self._descriptors = Descriptors()
         self._descriptors.watch(waker.read_fd)
         self._descriptors.register(front.socket)
+        self._front_alone = [self._descriptors.descriptor_of(front.socket)]
         if link is not None:
             link.register(self._descriptors)
         # Whoever uses the front or what is behind it holds this; the I/O thread lets go of it only to sleep.
         self._lock = threading.Lock()
         self._lock.acquire()
         self._due_s = clock.now_s()
+        self._is_orphaned = False
 
     def stop(self) -> None:
         """Drain and end; safe to call from a signal handler."""
@@ -93,7 +95,7 @@ class EdgeServer:
 
     def run(self) -> None:
         """Serve until asked to stop, then finish what is there."""
-        while not self.stopping and not self._membership.orphaned:
+        while not self.stopping and not self._is_orphaned:
             self.turn()
         self._drain()
         self._membership.close()
@@ -134,7 +136,7 @@ class EdgeServer:
         signalled = self._descriptors.sleep(self._patience_ms())
         self._lock.acquire()
         self._waker.has_waited(self._waker.read_fd in signalled)
-        if self._control_descriptor() in signalled:
+        if signalled != self._front_alone and self._control_descriptor() in signalled:
             self._due_s = 0.0
 
     def _handed_over(self) -> None:
@@ -165,6 +167,7 @@ class EdgeServer:
             self._membership.prepared(self._prepared.popleft())
         self._membership.turn(now_s)
         self._front.expire(now_s)
+        self._is_orphaned = self._membership.orphaned
 
     def _joined(self, session: Session, old: Session | None) -> None:
         self._intake.joined(session, old)

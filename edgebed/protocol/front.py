@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
 import zmq
+import zmq.backend
 
 from edgebed.clock import Clock
 from edgebed.configuration import Liveness
@@ -37,9 +38,11 @@ M = TypeVar("M")
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
 
-# Plain integers: combining zmq's enums costs as much as sending.
-_NOW = int(zmq.NOBLOCK)
-_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+# For the hot path. Combining zmq's enums costs as much as a call with them does, and so does the wrapper in Python
+# around the method of the compiled socket.
+NOW = int(zmq.NOBLOCK)
+MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+send_part = zmq.backend.Socket.send
 
 SEND_LIMIT = 4096
 """Messages that may wait for one slow peer before it is treated as gone."""
@@ -156,20 +159,21 @@ class Front(Generic[M]):
 
     def receive(self, limit: int = 256) -> Iterator[tuple[Session, M, zmq.Frame | None]]:
         """Messages that have come, at most ``limit``, without waiting."""
+        receive, sessions, decode = self.socket.recv, self.sessions, self._decoder.decode
         for _ in range(limit):
             if not self.has_mail():
                 return
-            identity = self.socket.recv(_NOW)
-            header = last = self.socket.recv(copy=False)
+            identity = receive(NOW)
+            header = last = receive(NOW, False)  # a frame: it knows whether another follows, and whose it is
             payload = None
             if header.more:
-                payload = last = self.socket.recv(copy=False)
+                payload = last = receive(NOW, False)
             self.counters.received += 1
             try:
                 if last.more:
                     self._refuse_rest(last)
-                message = self._decoder.decode(header.buffer)
-                session = self.sessions.get(identity)
+                message = decode(header.buffer)
+                session = sessions.get(identity)
                 if session is None or type(message) in SESSION_KINDS:
                     self._hold_session(identity, session, message, header)
                     continue
@@ -255,12 +259,12 @@ class Front(Generic[M]):
     def _send(self, identity: bytes, header: bytes, payload: bytes | memoryview | None) -> bool:
         self.is_drained = False
         try:
-            self.socket.send(identity, _MORE)
+            send_part(self.socket, identity, MORE)
             if payload is None:
-                self.socket.send(header, _NOW)
+                send_part(self.socket, header, NOW)
             else:
-                self.socket.send(header, _MORE)
-                self.socket.send(payload, _NOW, copy=False)
+                send_part(self.socket, header, MORE)
+                self.socket.send(payload, NOW, copy=False)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise

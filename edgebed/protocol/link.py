@@ -16,7 +16,7 @@ from edgebed.clock import Clock
 from edgebed.configuration import Liveness, PeerAddress
 from edgebed.errors import ProtocolError
 from edgebed.protocol.codec import SESSION_KINDS, HeaderDecoder, encode
-from edgebed.protocol.front import Context, Socket
+from edgebed.protocol.front import MORE, NOW, Context, Socket, send_part
 from edgebed.protocol.liveness import Backoff, ClockOffset, PeerLiveness
 from edgebed.protocol.messages import (
     MAX_PAYLOAD_BYTES,
@@ -36,9 +36,8 @@ from edgebed.protocol.waker import Descriptors
 
 M = TypeVar("M")
 
-# Plain integers: combining zmq's enums costs as much as sending.
-_NOW = int(zmq.NOBLOCK)
-_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+COPIED_BYTES = 1 << 16
+"""Payloads below this are copied: that is cheaper than keeping track of when they have been sent."""
 
 
 class LinkState(StrEnum):
@@ -99,6 +98,7 @@ class Link(Generic[M]):
         self._peer_instance = ""
         self._liveness = PeerLiveness(limits, clock.now_s())
         self._watched: list[tuple[Socket, int]] = []
+        self._is_open = False
         self.socket: Socket = self._open()
 
     # -- connecting -------------------------------------------------------------------------------------------------
@@ -120,6 +120,7 @@ class Link(Generic[M]):
         for poller in self._pollers:
             poller.register(socket, zmq.POLLIN)
         self._watched = [(socket, zmq.POLLIN)]
+        self._is_open = True
         self.state = LinkState.CONNECTING
         now_s = self.clock.now_s()
         self._liveness = PeerLiveness(self._limits, now_s)
@@ -127,6 +128,7 @@ class Link(Generic[M]):
         return socket
 
     def _drop(self) -> None:
+        self._is_open = False
         for poller in self._pollers:
             poller.unregister(self.socket)
         self.socket.close()
@@ -144,16 +146,14 @@ class Link(Generic[M]):
         Malformed messages of the peer are dropped; the last is kept in ``last_error``.
         """
         for _ in range(limit):
-            if self.state in (LinkState.WAITING, LinkState.CLOSED):
+            if not self._is_open or not zmq.zmq_poll(self._watched, 0):
                 return
-            if not zmq.zmq_poll(self._watched, 0):
-                return
-            header = last = self.socket.recv(_NOW, copy=False)
+            header = last = self.socket.recv(NOW, False)
             payload = None
             if header.more:
-                payload = last = self.socket.recv(copy=False)
+                payload = last = self.socket.recv(NOW, False)
             while last.more:
-                last = self.socket.recv(copy=False)
+                last = self.socket.recv(NOW, False)
             self._liveness.heard_s = now_s = self.clock.now_s()
             try:
                 message = self._decoder.decode(header.buffer)
@@ -198,14 +198,14 @@ class Link(Generic[M]):
 
     def send(self, message: AnyMessage, payload: bytes | memoryview | None = None) -> bool:
         """Send; False when the link is down or its buffer is full (nothing was sent then)."""
-        if self.state in (LinkState.WAITING, LinkState.CLOSED):
+        if not self._is_open:
             return False
         try:
             if payload is None:
-                self.socket.send(encode(message), _NOW)
+                send_part(self.socket, encode(message), NOW)
             else:
-                self.socket.send(encode(message), _MORE)
-                self.socket.send(payload, _NOW, copy=False)
+                send_part(self.socket, encode(message), MORE)
+                self.socket.send(payload, NOW, copy=len(payload) < COPIED_BYTES)
         except zmq.Again:
             return False
         return True
@@ -226,16 +226,19 @@ class Link(Generic[M]):
 
     def tick(self, now_s: float) -> None:
         """Do what is due: introduce, ping, give up, try again. Call after `receive`, so that what has come counts."""
-        if self.state is LinkState.CLOSED:
+        state = self.state
+        if state is LinkState.UP and now_s < self._liveness.next_ping_s and not self._liveness.dead(now_s):
             return
-        if self.state is LinkState.WAITING:
+        if state is LinkState.CLOSED:
+            return
+        if state is LinkState.WAITING:
             if now_s >= self._retry_s:
                 self.socket = self._open()
                 self._introduce(now_s)
             return
         if self._liveness.dead(now_s):
             self._give_up(f"{self.address.name} was silent for {self._limits.dead_after_s:g} s", now_s)
-        elif self.state is LinkState.CONNECTING:
+        elif state is LinkState.CONNECTING:
             if now_s >= self._retry_s:
                 self._introduce(now_s)
         elif self._liveness.ping_due(now_s):
