@@ -15,7 +15,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgebed.backend import opened
 from edgebed.clock import Clock, MonotonicClock, utc_now
@@ -33,6 +33,9 @@ from orchestrator.provision.settings import Pace
 from orchestrator.run_folder import covers_all_tasks, exclusive
 from orchestrator.sealing import seal_run
 
+if TYPE_CHECKING:
+    from orchestrator.report.summary import Summary
+
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
@@ -40,12 +43,14 @@ class RunOutcome:
 
     Attributes:
         cells_complete: of ``cells``.
+        summary: what the report says; None when none was written.
     """
 
     folder: Path
     manifest: Manifest
     cells_complete: int
     cells: int
+    summary: Summary | None = None
     is_interrupted: bool = False
 
     @property
@@ -116,7 +121,7 @@ class Runner:
         with exclusive(self.folder):
             manifest = read_manifest(self.folder)
             if manifest.state == "complete" and (self.folder / "tasks.parquet").exists():
-                return self._outcome(manifest, Attempts(self.folder, self._cell_ids), is_interrupted=False)
+                return self._outcome(manifest, Attempts(self.folder, self._cell_ids))
             return self._work(manifest, is_new=False)
 
     @property
@@ -130,11 +135,13 @@ class Runner:
                 work.go(is_new=is_new)
             finally:
                 work.end()
-        return self._outcome(manifest, work.attempts, is_interrupted=work.is_interrupted)
+        return self._outcome(manifest, work.attempts, work.summary, is_interrupted=work.is_interrupted)
 
-    def _outcome(self, manifest: Manifest, attempts: Attempts, *, is_interrupted: bool) -> RunOutcome:
+    def _outcome(
+        self, manifest: Manifest, attempts: Attempts, summary: Summary | None = None, *, is_interrupted: bool = False
+    ) -> RunOutcome:
         complete = sum(attempts.is_complete(cell_id) for cell_id in self._cell_ids)
-        return RunOutcome(self.folder, manifest, complete, len(self._cell_ids), is_interrupted)
+        return RunOutcome(self.folder, manifest, complete, len(self._cell_ids), summary, is_interrupted)
 
 
 class _Work:
@@ -145,6 +152,7 @@ class _Work:
         self._plan, self._folder = runner.plan, runner.folder
         self.manifest = manifest
         self.is_interrupted = False
+        self.summary: Summary | None = None
         self._problem = ""
         self._tracker = _tracker(runner)
         self._hosts = assemble(
@@ -243,7 +251,7 @@ class _Work:
         self.manifest.problems = [*([self._problem] if self._problem else []), *problems, *collected]
         self.manifest.ended = utc_now().isoformat(timespec="seconds")
         self._save(self._final_state())
-        seal_run(self._folder, self._plan, self.attempts, self.manifest)
+        self.summary = seal_run(self._folder, self._plan, self.attempts, self.manifest)
         self._runner.display.close()
 
     def _final_state(self) -> State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgebed.trace.manifest import Manifest, write_manifest
 from edgebed.trace.runs import Run
@@ -12,13 +13,19 @@ from orchestrator.plan_file import Plan
 from orchestrator.provenance import model_of
 from orchestrator.unreported import planned_rows
 
+if TYPE_CHECKING:
+    from orchestrator.report.summary import Summary
+
 _log = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
 
 
-def seal_run(folder: Path, plan: Plan, attempts: Attempts, manifest: Manifest) -> None:
+def seal_run(folder: Path, plan: Plan, attempts: Attempts, manifest: Manifest) -> Summary | None:
     """Write the tables of a run, what they come to into its manifest, and its report.
+
+    Returns:
+        What the report says; None when it could not be written.
 
     Raises:
         RunConflict: this edgebed plans other tasks than the one that made the plan.
@@ -43,16 +50,17 @@ def seal_run(folder: Path, plan: Plan, attempts: Attempts, manifest: Manifest) -
     verdict = judge(gather_facts(Run(folder), counts.planned, manifest.problems))
     manifest.verdict, manifest.reasons = verdict.verdict.value, list(verdict.reasons)
     write_manifest(folder, manifest)
-    _report(folder, manifest)
+    return _report(folder, manifest)
 
 
-def _report(folder: Path, manifest: Manifest) -> None:
+def _report(folder: Path, manifest: Manifest) -> Summary | None:
     """Write the report. A report can be made again at any time; so no failure of it is one of the run."""
     from orchestrator.report.html import write_report
 
     try:
-        write_report([folder], folder / REPORT_FILE)
+        return write_report([folder], folder / REPORT_FILE)[0]
     except Exception as error:  # whatever it is, the tables are written and have to be told of
         _log.exception("the report could not be written")
         manifest.problems.append(f"the report could not be written: {error}; `edgebed report {folder}` tries again")
         write_manifest(folder, manifest)
+        return None

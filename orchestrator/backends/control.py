@@ -98,5 +98,5 @@ class ControlLink:
         return self._link.send(message)
 
     def close(self) -> None:
-        """Leave."""
-        self._link.close("done")
+        """Leave, without a word: by now the controller has been ended, or goes on with what it does."""
+        self._link.close()

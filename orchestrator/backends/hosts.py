@@ -130,9 +130,9 @@ class HostsBackend:
         self._hosts.collector.on_task = self._episode.hear_row
         self._connect()
         self._session.enter(spec)
+        self._attempt = attempt  # from here on `_leave` has something to collect, even if the rest fails
         self._session.prepare()
         self._session.start(attempt)
-        self._attempt = attempt
         self._order.turn = Turn.RUNNING
 
     def _connect(self) -> None:

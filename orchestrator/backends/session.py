@@ -216,7 +216,7 @@ class Session:
         if self._control is not None:
             self._control.close()
             self._control = None
-        self.context.destroy(linger=200)
+        self.context.destroy(linger=0)
 
     # -- one turn -----------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ def finish(outcome: RunOutcome, output: Output) -> int:
     manifest = outcome.manifest
     for problem in manifest.problems:
         output.note(problem)
-    print_summary(Run(outcome.folder), terminal(to_standard_error=output.as_json))
+    print_summary(outcome.summary or Run(outcome.folder), terminal(to_standard_error=output.as_json))
     output.text(f"{outcome.folder}: {manifest.state}, {outcome.cells_complete} of {outcome.cells} cells complete")
     if manifest.state != "complete":
         output.text(f"`edgebed resume {outcome.folder}` goes on")

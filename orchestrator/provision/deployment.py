@@ -153,7 +153,7 @@ class Deployment:
         Raises:
             WorkFailed: with what failed on every host. What was started is left for `stop`.
         """
-        self._own_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self._own_folder)
         self._credentials = make_credentials(self.plan, self.members)
         save_own(self._credentials, self._own_folder)
         self._on_every_host(self._prepare_host)
@@ -326,9 +326,9 @@ class Deployment:
         """
         problems = _problems_of([self._pool.submit(self._remove_host, name) for name in self._folders])
         if not problems:
-            for name in self._own_folder.glob("*"):
-                name.unlink()
             with suppress(OSError):
+                for path in self._own_folder.iterdir():
+                    path.unlink()
                 self._own_folder.rmdir()
                 self._own_folder.parent.rmdir()
         return problems
@@ -344,6 +344,12 @@ class Deployment:
         self._pool.shutdown(cancel_futures=True)
         for remote in self._remotes.values():
             remote.close()
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder, and those around it that are missing, for their owner alone."""
+    for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
 
 
 def _all_of(work: Sequence[Future[T]]) -> list[T]:
