@@ -220,7 +220,7 @@ class _Work:
             return
         spec = self._plan.cell(newest.cell_id).spec(newest.serial, newest.attempt)
         self._tracker.begin(newest.cell_id)
-        if is_adopted and self._session.take_over(spec):
+        if is_adopted and self._hosts.conductor.take_over(spec):
             self._tracker.end()
             return
         newest.state = "complete" if covers_all_tasks(self._folder, self._plan, newest) else "abandoned"

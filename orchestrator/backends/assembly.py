@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgebed.clock import Clock, MonotonicClock
 from orchestrator.attempts import Attempts
+from orchestrator.backends.conductor import Conductor
 from orchestrator.backends.run_clock import RunClock
 from orchestrator.backends.session import Patience, Session
 from orchestrator.collect import Collector
@@ -47,6 +48,7 @@ class Hosts:
     collector: Collector
     journal: Journal
     session: Session
+    conductor: Conductor
     interrupts: Interrupts
 
     def stop_programs(self) -> list[str]:
@@ -112,14 +114,13 @@ def assemble(
     deployment = Deployment(plan, state, own_folder, pace=pace)
     session = Session(
         deployment,
-        attempts,
         collector,
         journal,
-        run_clock,
         clock,
         interrupts,
         limits=pace.liveness,
         patience=patience,
         on_turn=on_turn,
     )
-    return Hosts(folder, plan, own_folder, deployment, attempts, collector, journal, session, interrupts)
+    conductor = Conductor(session, attempts, run_clock)
+    return Hosts(folder, plan, own_folder, deployment, attempts, collector, journal, session, conductor, interrupts)

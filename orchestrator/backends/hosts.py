@@ -20,6 +20,7 @@ from edgebed.trace.schema import TaskRecord
 from edgebed.types import DecidedBy, Decision, Observation, ObservationSpec, Outcome, Site
 from orchestrator.attempts import Attempt
 from orchestrator.backends.assembly import Hosts
+from orchestrator.backends.conductor import Conductor
 from orchestrator.backends.control import ControlLink
 from orchestrator.backends.session import Session
 from orchestrator.unreported import verdict_on
@@ -93,6 +94,11 @@ class HostsBackend:
         assert self._hosts is not None
         return self._hosts.session
 
+    @property
+    def _conductor(self) -> Conductor:
+        assert self._hosts is not None
+        return self._hosts.conductor
+
     # -- whole cells --------------------------------------------------------------------------------------------------
 
     def run_cell(self, plan: CellSpec, report: Callable[[TaskOutcome], None]) -> None:
@@ -113,7 +119,7 @@ class HostsBackend:
                 report(outcome_of(row))
 
         self._hosts.collector.on_task = on_task
-        self._session.run_cell(plan)
+        self._conductor.run_cell(plan)
 
     # -- episodes -----------------------------------------------------------------------------------------------------
 
@@ -129,10 +135,10 @@ class HostsBackend:
         self._episode = _Episode(spec, self.observation_spec(spec))
         self._hosts.collector.on_task = self._episode.hear_row
         self._connect()
-        self._session.enter(spec)
+        self._conductor.enter(spec)
         self._attempt = attempt  # from here on `_leave` has something to collect, even if the rest fails
-        self._session.prepare()
-        self._session.start(attempt)
+        self._conductor.prepare()
+        self._conductor.start(attempt)
         self._order.turn = Turn.RUNNING
 
     def _connect(self) -> None:
@@ -176,10 +182,10 @@ class HostsBackend:
         is_last = epoch == episode.cell.epochs
         # What devices say at a tick is waited for as long as they wait for the answer.
         patience_s = 0.0 if is_last else episode.cell.timeouts.decision_s
-        give_up_s = session.start_s + (epoch + 1) * episode.cell.epoch_s + patience_s
+        give_up_s = self._conductor.start_s + (epoch + 1) * episode.cell.epoch_s + patience_s
         while epoch not in episode.shown and session.clock.now_s() < give_up_s:
             session.turn(min(0.05, max(0.0, give_up_s - session.clock.now_s())))
-            session.keep_in_touch()
+            self._conductor.keep_in_touch()
         episode.epoch = epoch
         self._order.turn = Turn.OVER if is_last else Turn.ASKED
         return episode.observation(epoch)
@@ -208,12 +214,15 @@ class HostsBackend:
         while True:
             session.turn(0.0)
             outcomes = episode.take_outcomes()
-            due = not is_over and session.clock.now_s() >= session.start_s + (episode.epoch + 2) * episode.cell.epoch_s
+            due = (
+                not is_over
+                and session.clock.now_s() >= self._conductor.start_s + (episode.epoch + 2) * episode.cell.epoch_s
+            )
             if outcomes or due or not episode.outstanding or session.clock.now_s() >= give_up_s:
                 return outcomes
             session.turn(min(0.05, max(0.0, give_up_s - session.clock.now_s())))
-            session.keep_in_touch()
-            if is_over and session.watch is not None and not session.watch.unfinished:
+            self._conductor.keep_in_touch()
+            if is_over and not self._conductor.watch.unfinished:
                 self._leave("")
 
     def _leave(self, reason: str) -> None:
@@ -221,7 +230,7 @@ class HostsBackend:
         if self._attempt is None:
             return
         attempt, self._attempt = self._attempt, None
-        self._session.leave(attempt, reason)
+        self._conductor.leave(attempt, reason)
         self._running.conclude(attempt)
 
 
