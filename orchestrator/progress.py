@@ -195,7 +195,8 @@ class LiveDisplay:
             return
         self._due_s = self._clock.now_s() + LIVE_INTERVAL_S
         bar, task = self._opened()
-        bar.update(task, total=max(1, standing.tasks), completed=standing.tasks_done, description=standing.line())
+        line = standing.line()
+        bar.update(task, total=max(1, standing.tasks), completed=standing.tasks_done, description=line, refresh=True)
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
@@ -219,9 +220,7 @@ class LiveDisplay:
             bar = RichBar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
             bar.start()
             self._bar = bar, bar.add_task("", total=None)
-        bar, task = self._bar
-        bar.refresh()
-        return bar, task
+        return self._bar
 
 
 def display_for(clock: Clock, is_terminal: Callable[[], bool] = sys.stderr.isatty) -> Display:

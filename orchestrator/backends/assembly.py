@@ -38,6 +38,7 @@ class Hosts:
 
     Attributes:
         own_folder: what this machine has to remember while programs may run.
+        close_interrupts: nobody else has a say in them.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class Hosts:
     session: Session
     conductor: Conductor
     interrupts: Interrupts
+    close_interrupts: bool = False
 
     def stop_programs(self) -> list[str]:
         """End every program, in a hurry when someone has asked to stop twice.
@@ -80,6 +82,8 @@ class Hosts:
             problems = self.deployment.remove()
         self.deployment.close()
         self.journal.close()
+        if self.close_interrupts:
+            self.interrupts.close()
         return problems
 
 
@@ -104,6 +108,7 @@ def assemble(
         patience: how patient the orchestrator is.
         on_turn: called about every 0.1 s.
     """
+    are_own = interrupts is None
     clock, interrupts, pace = clock or MonotonicClock(), interrupts or Interrupts(), pace or Pace()
     attempts = Attempts(folder, [cell.cell_id for cell in plan.cells])
     collector = Collector(folder, attempts)
@@ -123,4 +128,16 @@ def assemble(
         on_turn=on_turn,
     )
     conductor = Conductor(session, attempts, run_clock)
-    return Hosts(folder, plan, own_folder, deployment, attempts, collector, journal, session, conductor, interrupts)
+    return Hosts(
+        folder,
+        plan,
+        own_folder,
+        deployment,
+        attempts,
+        collector,
+        journal,
+        session,
+        conductor,
+        interrupts,
+        close_interrupts=are_own,
+    )
