@@ -39,9 +39,12 @@ def command(
     from orchestrator.cli.finish import finish, runner_for
     from orchestrator.plan import create_run_folder, make_plan
     from orchestrator.plan_file import Plan
+    from orchestrator.provision.deployment import remote_for
 
     plan = make_plan(experiment, hosts, changes or ())
     check_backend(plan.backend)
+    for host in plan.hosts:
+        remote_for(host)  # whether each can be reached at all is better known before a folder is made
     folder = create_run_folder(plan, runs)
     words = ["edgebed", "run", str(experiment), "--hosts", str(hosts)]
     words += [word for change in changes or () for word in ("--set", change)]
