@@ -244,7 +244,7 @@ class ServerUnderTest:
             self.process.wait(PATIENCE_S)
         self.control.close()
         self._gatekeeper.close()
-        self.context.term()
+        self.context.destroy(linger=0)
 
     def __enter__(self) -> ServerUnderTest:
         return self
