@@ -304,7 +304,7 @@ class Controller:
         cell = self._cell_with(message.serial)
         if cell.start is not None:
             return
-        cell.start = Start(message.serial, self._clock.now_s() + max(0.0, message.start_s), message.run_clock_s)
+        cell.start = Start(message.serial, self._clock.now_s() + message.start_s, message.run_clock_s)
         for member in self._members():
             self.front.send(member, cell.start)
         early, self._early_events = self._early_events, []
