@@ -140,19 +140,14 @@ class EdgeServer:
             self._due_s = 0.0
 
     def _handed_over(self) -> None:
-        """A worker has finished something.
-
-        When nothing waits for the worker it answers by itself, which saves waking the I/O thread. Under load the I/O
-        thread answers in batches, and the worker goes on with what waits.
-        """
-        if not self._intake.has_backlog and self._lock.acquire(blocking=False):
+        """A worker has finished something: it answers by itself if it can, which saves waking the I/O thread."""
+        if self._lock.acquire(blocking=False):
             try:
                 self._intake.answer(self._finished)
-                # Sending may have swallowed the signal that would wake the I/O thread.
-                must_wake = self._waker.is_waiting and self._front.has_mail()
+                has_mail = self._front.has_mail()  # sending may have swallowed the signal that wakes the I/O thread
             finally:
                 self._lock.release()
-            if not (must_wake or self._finished or self._prepared):
+            if not (has_mail or self._finished or self._prepared):
                 return
         self._waker.wake()
 

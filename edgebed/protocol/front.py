@@ -44,9 +44,6 @@ NOW = int(zmq.NOBLOCK)
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 send_part = zmq.backend.Socket.send
 
-COPIED_BYTES = 1 << 16
-"""Payloads below this are copied: that is cheaper than keeping track of when they have been sent."""
-
 SEND_LIMIT = 4096
 """Messages that may wait for one slow peer before it is treated as gone."""
 
@@ -175,7 +172,7 @@ class Front(Generic[M]):
             try:
                 if last.more:
                     self._refuse_rest(last)
-                message = decode(header.bytes)
+                message = decode(header.buffer)
                 session = sessions.get(identity)
                 if session is None or type(message) in SESSION_KINDS:
                     self._hold_session(identity, session, message, header)
@@ -267,7 +264,7 @@ class Front(Generic[M]):
                 send_part(self.socket, header, NOW)
             else:
                 send_part(self.socket, header, MORE)
-                send_payload(self.socket, payload)
+                self.socket.send(payload, NOW, copy=False)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
@@ -312,11 +309,3 @@ def _user_of(frame: zmq.Frame) -> str:
         if isinstance(user, str):
             return user
     return ""
-
-
-def send_payload(socket: Socket, payload: bytes | memoryview) -> None:
-    """Send the last frame of a message; a long one without copying it."""
-    if len(payload) < COPIED_BYTES:
-        send_part(socket, payload, NOW)
-    else:
-        socket.send(payload, NOW, copy=False)

@@ -16,7 +16,7 @@ from edgebed.clock import Clock
 from edgebed.configuration import Liveness, PeerAddress
 from edgebed.errors import ProtocolError
 from edgebed.protocol.codec import SESSION_KINDS, HeaderDecoder, encode
-from edgebed.protocol.front import MORE, NOW, Context, Socket, send_part, send_payload
+from edgebed.protocol.front import MORE, NOW, Context, Socket, send_part
 from edgebed.protocol.liveness import Backoff, ClockOffset, PeerLiveness
 from edgebed.protocol.messages import (
     MAX_PAYLOAD_BYTES,
@@ -35,6 +35,9 @@ from edgebed.protocol.security import KeyPair, secure_client
 from edgebed.protocol.waker import Descriptors
 
 M = TypeVar("M")
+
+COPIED_BYTES = 1 << 16
+"""Payloads below this are copied: that is cheaper than keeping track of when they have been sent."""
 
 
 class LinkState(StrEnum):
@@ -153,7 +156,7 @@ class Link(Generic[M]):
                 last = self.socket.recv(NOW, False)
             self._liveness.heard_s = now_s = self.clock.now_s()
             try:
-                message = self._decoder.decode(header.bytes)
+                message = self._decoder.decode(header.buffer)
             except ProtocolError as error:
                 self.last_error = Error(ErrorCode.BAD_MESSAGE, error.detail)
                 continue
@@ -202,7 +205,7 @@ class Link(Generic[M]):
                 send_part(self.socket, encode(message), NOW)
             else:
                 send_part(self.socket, encode(message), MORE)
-                send_payload(self.socket, payload)
+                self.socket.send(payload, NOW, copy=len(payload) < COPIED_BYTES)
         except zmq.Again:
             return False
         return True
@@ -223,8 +226,8 @@ class Link(Generic[M]):
 
     def tick(self, now_s: float) -> None:
         """Do what is due: introduce, ping, give up, try again. Call after `receive`, so that what has come counts."""
-        state, liveness = self.state, self._liveness
-        if state is LinkState.UP and now_s < liveness.next_ping_s and not liveness.dead(now_s):
+        state = self.state
+        if state is LinkState.UP and now_s < self._liveness.next_ping_s and not self._liveness.dead(now_s):
             return
         if state is LinkState.CLOSED:
             return
