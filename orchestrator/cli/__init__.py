@@ -52,7 +52,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: without the program's name; those of the process by default.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = _answer(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        return 1
+    return status
+
+
+def _drop_output() -> None:
+    """Whoever read standard output (``| head``) has left: what is still to be written there goes nowhere.
+
+    The status is 1, as typer's own for the same case, and not a traceback at the interpreter's last flush.
+    """
+    import os
+
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _answer(given: list[str]) -> int:
     if given[:1] in (["--help"], ["-h"], ["help"]):
         print(help_text())
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from orchestrator.cli import VERBS, Verb, main, new_application
 from orchestrator.cli.output import Output
 from orchestrator.plan import make_plan
 from orchestrator.shipped import shipped_inventory
+from workloads import workload_names
 
 ROOT = Path(__file__).parents[2]
 DEMO = str(ROOT / "inventory/experiments/demo.yaml")
@@ -339,3 +341,23 @@ def test_list_names_what_there_is(kind: str, names: set[str], capsys: Capture) -
     assert main(["list", kind]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [each["name"] for each in found]
+
+
+def test_the_workload_of_tests_is_not_listed(capsys: Capture) -> None:
+    assert "instant" in workload_names()
+    assert "instant" not in {each["name"] for each in answer(["list", "workloads"], capsys)["workloads"]}
+
+
+# --- a reader that leaves ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("list", "policies"), ("plan", "--help")])
+def test_a_reader_that_leaves_ends_it_quietly(arguments: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-m", "orchestrator", *arguments]
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
