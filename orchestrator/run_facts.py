@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edgebed.trace.runs import Run
-from orchestrator.verdict import SUSPECT_CLOCK_ERROR_S, Recognition, RunFacts
+from orchestrator.recognition import Recognition
+from orchestrator.verdict import SUSPECT_CLOCK_ERROR_S, RunFacts
 
 INCIDENTS = ("policy_failed", "bad_decision", "meter_failed", "meter_lost", "stalled")
 """Kinds of events that speak of a fault and not of the network."""
@@ -29,7 +30,8 @@ FROM tasks
 
 # The same frames are recognised again under every policy, and always with the same result: they count once.
 _RECOGNITION = """
-SELECT site, sum(frames)::BIGINT AS frames, sum(correct)::BIGINT AS correct
+SELECT site, sum(frames)::BIGINT, sum(correct)::BIGINT, count(*), sum(frames * frames)::BIGINT,
+       sum(frames * correct)::BIGINT, sum(correct * correct)::BIGINT
 FROM (SELECT DISTINCT ON (site, content_id) site, frames, correct FROM tasks
       WHERE outcome = 'done' AND correct IS NOT NULL ORDER BY site, content_id, arrived_s)
 GROUP BY site ORDER BY site

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from scipy.special import bdtr
+from orchestrator.recognition import IMPROBABLE, Recognition, probability_of_so_few
 
 DOWN_REASONS = frozenset({"device_down", "agent_restarted", "server_lost", "server_unreachable", "lost"})
 """Reasons of tasks that were lost because a program or a host was not there."""
@@ -19,7 +19,6 @@ NOT_RUN = "not_run"
 
 INVALID_DOWN_SHARE = 0.05
 INVALID_NOT_RUN_SHARE = 0.05
-IMPROBABLE = 1e-6
 SUSPECT_UNKNOWN_SHARE = 0.05
 SUSPECT_LATE_SHARE = 0.05
 SUSPECT_FALLBACK_SHARE = 0.05
@@ -43,15 +42,6 @@ class Standing(StrEnum):
     VALID = "valid"
     SUSPECT = "suspect"
     INVALID = "invalid"
-
-
-@dataclass(frozen=True, slots=True)
-class Recognition:
-    """Frames recognised at a site, each content once, and how many of them correctly."""
-
-    site: str
-    frames: int
-    correct: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +127,7 @@ def _grave(facts: RunFacts) -> Iterator[str]:
                 yield (
                     f"At the site '{site.site}' {site.correct} of {site.frames} frames were recognised; if the model "
                     f"is right for {100 * facts.promised_accuracy:.1f} %, as its card says, so few are less likely "
-                    f"than {IMPROBABLE:g}."
+                    f"than {IMPROBABLE:g}, even for frames that come in clips."
                 )
 
 
@@ -178,10 +168,3 @@ def _slight_decisions(facts: RunFacts) -> Iterator[str]:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
-
-
-def probability_of_so_few(site: Recognition, accuracy: float) -> float:
-    """Binomial probability of at most so many correct frames, if each is correct with probability ``accuracy``."""
-    if site.frames == 0 or accuracy >= 1.0:
-        return 1.0 if site.correct == site.frames else 0.0
-    return float(bdtr(site.correct, site.frames, accuracy))

@@ -14,10 +14,17 @@ from edgebed.trace.manifest import read_manifest, write_manifest
 from edgebed.trace.runs import Run
 from edgebed.trace.schema import EventRecord, TaskRecord
 from edgebed.trace.segments import outside_path
+from orchestrator.recognition import Recognition
 from orchestrator.run_facts import gather_facts
-from orchestrator.verdict import Recognition, RunFacts, Standing, judge, probability_of_so_few
+from orchestrator.verdict import RunFacts, Standing, judge
 
 MakeRun = Callable[..., Any]
+
+
+def recognised(site: str, frames: int, correct: int) -> Recognition:
+    """Frames that came alone."""
+    return Recognition.of_clips(site, [(1, 1)] * correct + [(1, 0)] * (frames - correct))
+
 
 FINE = RunFacts(
     planned=1000,
@@ -26,7 +33,7 @@ FINE = RunFacts(
     unknown=0,
     decided=1000,
     offloaded=500,
-    recognition=(Recognition("device", 2000, 1975), Recognition("edge", 2000, 1990)),
+    recognition=(recognised("device", 2000, 1975), recognised("edge", 2000, 1990)),
     promised_accuracy=0.99,
 )
 
@@ -41,10 +48,13 @@ CASES: list[tuple[dict[str, Any], Standing, str]] = [
     ({"reasons": {"queue_full": 900}}, Standing.VALID, ""),
     ({"reasons": {"not_run": 51}}, Standing.INVALID, "never run: cells are missing"),
     ({"reasons": {"not_run": 1}}, Standing.SUSPECT, "1 of 1000 tasks .* never run"),
-    ({"recognition": (Recognition("edge", 1000, 950),)}, Standing.INVALID, "site 'edge' 950 of 1000"),
-    ({"recognition": (Recognition("edge", 1000, 975),)}, Standing.VALID, ""),
-    ({"recognition": (Recognition("edge", 10, 8),)}, Standing.VALID, ""),
-    ({"recognition": (Recognition("edge", 1000, 0),), "promised_accuracy": None}, Standing.VALID, ""),
+    ({"recognition": (recognised("edge", 1000, 950),)}, Standing.INVALID, "site 'edge' 950 of 1000"),
+    ({"recognition": (recognised("edge", 1000, 975),)}, Standing.VALID, ""),
+    ({"recognition": (recognised("edge", 10, 8),)}, Standing.VALID, ""),
+    # The same share of wrong frames, but whole clips of them: five bad clips say much less than fifty bad frames.
+    ({"recognition": (Recognition.of_clips("edge", [(10, 10)] * 95 + [(10, 0)] * 5),)}, Standing.VALID, ""),
+    ({"recognition": (Recognition.of_clips("edge", [(10, 9)] * 95 + [(10, 0)] * 5),)}, Standing.INVALID, "905 of 1000"),
+    ({"recognition": (recognised("edge", 1000, 0),), "promised_accuracy": None}, Standing.VALID, ""),
     ({"unknown": 51}, Standing.SUSPECT, "is unknown"),
     ({"unknown": 50}, Standing.VALID, ""),
     ({"restarted": ("edge-1", "pi-2")}, Standing.SUSPECT, "edge-1, pi-2"),
@@ -86,24 +96,12 @@ def test_a_run_without_tasks_is_invalid_and_divides_by_nothing() -> None:
     assert judge(RunFacts(planned=0, rows=0, done=0, unknown=0)).verdict is Standing.INVALID
 
 
-@pytest.mark.parametrize(
-    ("frames", "correct", "accuracy", "expected"),
-    [
-        (1, 0, 0.9, 0.1),
-        (2, 1, 0.5, 0.75),
-        (3, 3, 0.2, 1.0),
-        (10, 0, 0.5, 2**-10),
-        (0, 0, 0.5, 1.0),
-        (5, 5, 1.0, 1.0),
-        (5, 4, 1.0, 0.0),
-    ],
-)
-def test_the_binomial_bound(frames: int, correct: int, accuracy: float, expected: float) -> None:
-    assert probability_of_so_few(Recognition("edge", frames, correct), accuracy) == pytest.approx(expected)
-
-
 def facts_of(made: Any) -> RunFacts:
-    return gather_facts(Run(made.path), made.counts.planned, made.counts.problems)
+    return gather_facts(run_of(made), made.counts.planned, made.counts.problems)
+
+
+def run_of(made: Any) -> Run:
+    return Run(made.path)
 
 
 def test_facts_of_a_run_in_which_nothing_happened(shared_run: Any) -> None:
@@ -113,6 +111,14 @@ def test_facts_of_a_run_in_which_nothing_happened(shared_run: Any) -> None:
     assert 0 < facts.offloaded < 855
     assert facts.flags == {"emulated": 855, "warm_up": facts.flags["warm_up"]}
     assert [site.site for site in facts.recognition] == ["device", "edge"]
+    by_site: dict[str, dict[str, tuple[int, int]]] = {"device": {}, "edge": {}}
+    for site, content, frames, correct in (
+        run_of(shared_run).query("SELECT site, content_id, frames, correct FROM tasks WHERE outcome = 'done'").rows
+    ):
+        by_site[site][content] = (frames, correct)
+    assert facts.recognition == tuple(
+        Recognition.of_clips(site, list(clips.values())) for site, clips in by_site.items()
+    )
     verdict = judge(facts)
     assert verdict.verdict is Standing.VALID, verdict.reasons
 
