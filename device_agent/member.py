@@ -77,6 +77,7 @@ class Member:
         self._start: Start | None = None
         self._was_late = False
         self._said: tuple[str, int] = ("", -1)
+        self._said_unsent = 0
         self._status_s = 0.0
         self._idle_look_s = 0.0
 
@@ -241,7 +242,7 @@ class Member:
             due_s = min(due_s, self._watch_idle(now_s))
         if self.run is not None:
             due_s = min(due_s, self.run.advance(now_s))
-        if (self.state, self.serial) != self._said or now_s >= self._status_s:
+        if (self.state, self.serial) != self._said or now_s >= self._status_s or self._has_drained():
             self.say_status(now_s)
         return min(due_s, self._status_s)
 
@@ -251,11 +252,15 @@ class Member:
             self._idle_look_s = now_s + self._device.config.sample_interval_s
         return self._idle_look_s
 
+    def _has_drained(self) -> bool:
+        """Was the last row of a stopped cell acknowledged since the controller was last told? It waits for that."""
+        return self._said_unsent > 0 and self.state == "idle" and not self._device.rows.unacknowledged()
+
     def say_status(self, now_s: float) -> None:
         """Tell where this device stands."""
         self._said = self.state, self.serial
         self._status_s = now_s + STATUS_INTERVAL_S
         planned, terminal = (self.run.planned, self.run.terminal) if self.run is not None else (0, 0)
-        unsent = self._device.rows.unacknowledged()
+        self._said_unsent = unsent = self._device.rows.unacknowledged()
         name = self._device.config.name
         self._device.send(Status(self.serial, name, self.state, planned, terminal, unsent, self._problem[:4000]))

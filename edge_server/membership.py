@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from edge_server.admission import Admission, HeldTask, ServedCell
@@ -36,7 +37,7 @@ from edgebed.protocol.messages import (
 )
 from edgebed.trace.outbox import Outbox
 from edgebed.trace.reporting import Reporter
-from workloads import load_workload
+from workloads.files import CONTENT_FOLDER, load_placed
 
 _log = logging.getLogger("edge_server")
 
@@ -138,9 +139,12 @@ class Membership:
         if self._state == "running" and now_s >= self._load_due_s:
             self._load_due_s = now_s + LOAD_INTERVAL_S
             self._link.send(Load(self._serial, self._config.name, self.load_values()))
-        if self._outbox.unacknowledged():
+        unsent = self._outbox.unacknowledged()
+        if unsent:
             self._reporter.report(now_s)
-        if now_s >= self._status_due_s and (self._state != "idle" or self._draining):
+        # Whoever has stopped the cell waits for the last row: that it is gone is said at once.
+        has_drained = self._draining and not unsent
+        if has_drained or (now_s >= self._status_due_s and (self._state != "idle" or self._draining)):
             self._tell_status(now_s)
 
     def _tell_status(self, now_s: float) -> None:
@@ -225,7 +229,7 @@ class Membership:
         self._pool_key, self._pool_ready = key, None
         finished, prepared, wake = self._handover
         self._pool = WorkerPool(
-            partial(load_workload, *key),
+            partial(load_placed, *key, Path(self._config.state_dir) / CONTENT_FOLDER),
             self._config.workers,
             self._config.slowdown,
             self._clock,

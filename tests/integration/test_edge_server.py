@@ -18,6 +18,7 @@ import pytest
 import zmq
 
 from device_agent.uplink import Uplink, Upload
+from edge_server.membership import STATUS_INTERVAL_S
 from edge_server.testing import SERVER, ServerUnderTest, cell_for
 from edgebed.configuration import Liveness
 from edgebed.metering.board import board_from_dict, load_board
@@ -394,6 +395,24 @@ def test_it_tells_its_load_and_its_rows_while_a_cell_runs(make_server: MakeServe
     assert "peer_joined" in kinds
     assert [row.sequence for row in server.rows] == sorted({row.sequence for row in server.rows})
     assert link.is_up
+
+
+def test_that_the_last_row_of_a_stopped_cell_has_arrived_is_said_before_the_next_beat(make_server: MakeServer) -> None:
+    server = make_server(devices=3)
+    waits_s = []
+    for serial in (1, 2, 3):
+        assert server.prepare(cell_for(serial, "instant")).ok
+        server.begin(serial)
+        server.wait_for(Load)
+        server.connected(f"d{serial - 1}")  # an event, which nobody acknowledges before the stop
+        stopped_s = server.clock.now_s()
+        server.end(serial)
+        server.wait_for(Status, lambda status: status.state == "idle" and status.unsent == 0)
+        waits_s.append(server.clock.now_s() - stopped_s)
+        assert any(isinstance(each, Status) and each.state == "idle" and each.unsent for each in server.heard)
+        server.heard.clear()
+    # The best of several: the machine may be busy. Rows are written about every 0.05 s.
+    assert min(waits_s) < 0.7 * STATUS_INTERVAL_S, waits_s
 
 
 def test_a_cell_that_is_prepared_again_is_told_ready_again(server: ServerUnderTest) -> None:

@@ -132,6 +132,27 @@ def test_it_says_where_it_stands_twice_a_second(on: OnBench) -> None:
     assert len(on.of(Status)) == 5
 
 
+def test_that_its_last_row_has_arrived_is_said_at_once(on: OnBench) -> None:
+    on.know_the_time()
+    on.prepare(cell_with([0.5]))
+    on.work()
+    on.tell(Start(7, 1500.0, 0.0))
+    on.advance(0.1)
+    on.tell(Stop(7))
+    on.advance(0.0)
+    assert on.of(Status)[-1].state == "idle"
+    assert on.of(Status)[-1].unsent > 0
+    said = len(on.of(Status))
+    on.rows.rows.pop()
+    on.advance(0.01)
+    assert len(on.of(Status)) == said, "rows are still missing"
+    on.rows.rows.clear()
+    on.advance(0.01)
+    assert [(status.state, status.unsent) for status in on.of(Status)[said:]] == [("idle", 0)]
+    on.advance(0.01)
+    assert len(on.of(Status)) == said + 1
+
+
 def test_the_start_waits_for_the_preparation(on: OnBench) -> None:
     on.know_the_time()
     on.prepare(cell_with([0.5, 3.0]))
