@@ -55,13 +55,14 @@ class Content:
     """The clips of one device. One thread renders; any may read what is rendered.
 
     Args:
-        folder: where the spool lies.
+        folder: where the spool lies; and, one deeper, the files that the workload needs.
 
     Raises:
         WorkFailed: the spool cannot be made.
     """
 
     def __init__(self, folder: Path, limit_bytes: int = SPOOL_LIMIT_BYTES) -> None:
+        self.folder = folder
         self._path = folder / SPOOL_NAME
         self._limit_bytes = limit_bytes
         self._clips: dict[tuple[str, str, int], Clip] = {}

@@ -18,10 +18,10 @@ from device_agent.executor import SlowedWorkload
 from edgebed.errors import BadInput, EdgebedError
 from edgebed.protocol.cells import CellSpec
 from edgebed.randomness import stream
-from workloads import load_workload
 from workloads.arrival_files import settings_from_plain
 from workloads.arrivals import PlannedTask, planned_tasks
 from workloads.base import Workload, pack_clip
+from workloads.files import CONTENT_FOLDER, load_placed
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Workshop:
         source = name + msgspec.json.encode(dict(options), order="deterministic").decode()
         if source not in self._workloads:
             self._workloads.clear()  # one model in memory is enough
-            self._workloads[source] = load_workload(name, options)
+            self._workloads[source] = load_placed(name, options, self.content.folder / CONTENT_FOLDER)
         workload = self._workloads[source]
         workload.load()
         return source, workload

@@ -21,6 +21,7 @@ from orchestrator.sweep import Change, combine
 from orchestrator.validation import problems_of, raise_problems
 from workloads.arrival_files import settings_from_plain, settings_to_plain
 from workloads.arrivals import ArrivalSettings
+from workloads.files import pack_workload
 
 TASK_TIMEOUT_DEADLINES = 5
 
@@ -45,6 +46,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Attributes:
         name: ``base`` without a sweep; part of the names of cells otherwise.
         changes: what the sweep sets, by dotted key.
+        workload_options: as hosts get them: files of the user's are named by their checksum, see `workloads.files`.
         arrivals: plain data of `workloads.arrivals`, the deadline and a trace's rows in it.
     """
 
@@ -75,6 +77,18 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return settings_from_plain(self.arrivals)
 
 
+class WorkloadSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A workload that needs files: from this they can be packed again, when a run starts or is resumed.
+
+    Attributes:
+        options: with paths. folder: absolute, where relative ones start.
+    """
+
+    workload: str
+    options: dict[str, Any]
+    folder: str
+
+
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """An experiment, checked; what is compared under which settings.
@@ -83,6 +97,7 @@ class Experiment:
         file: as it was given.
         overrides: the ``--set`` texts that were applied.
         settings: at least one.
+        workload_sources: the files that workloads need.
     """
 
     name: str
@@ -93,6 +108,7 @@ class Experiment:
     settings: tuple[Setting, ...]
     file: str = ""
     overrides: tuple[str, ...] = ()
+    workload_sources: tuple[WorkloadSource, ...] = ()
 
 
 def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
@@ -146,6 +162,7 @@ def read_experiment(document: Document, folder: Path) -> Experiment:
     combinations, problems = combine(document)
     problems = [*document.problems, *problems]
     settings: list[Setting] = []
+    files = _Files(folder)
     file: ExperimentFile | None = None
     for name, changes in combinations.items():
         try:
@@ -153,7 +170,8 @@ def read_experiment(document: Document, folder: Path) -> Experiment:
             for change in changes:
                 changed = _spelt_out(changed.with_value(change.path, change.value, change.origin))
             file, arrivals = _check(changed, registered, folder)
-            settings.append(_setting(name, changes, file, arrivals))
+            setting = _setting(name, changes, file, arrivals)
+            settings.append(msgspec.structs.replace(setting, workload_options=files.pack(setting, changed)))
         except BadInput as error:
             problems += error.problems
     raise_problems(problems)
@@ -169,7 +187,41 @@ def read_experiment(document: Document, folder: Path) -> Experiment:
         backend=file.backend,
         settings=tuple(settings),
         file=document.file,
+        workload_sources=tuple(files.sources),
     )
+
+
+class _Files:
+    """The files of the experiment's workloads, read once each.
+
+    Attributes:
+        sources: of the workloads that need any.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.sources: list[WorkloadSource] = []
+        self._folder = folder.absolute()
+        self._options: dict[str, dict[str, Any]] = {}
+
+    def pack(self, setting: Setting, document: Document) -> dict[str, Any]:
+        """A setting's options for hosts.
+
+        Raises:
+            BadInput: with everything that is wrong with the files.
+        """
+        name, options = setting.workload, setting.workload_options
+        key = repr((name, options))
+        if key not in self._options:
+            try:
+                packed = pack_workload(name, options, self._folder)
+            except BadInput as error:
+                raise BadInput(
+                    each if each.file else document.problem(("workload",), each.message) for each in error.problems
+                ) from None
+            if packed is not None:
+                self.sources.append(WorkloadSource(workload=name, options=options, folder=str(self._folder)))
+            self._options[key] = options if packed is None else packed.options
+        return self._options[key]
 
 
 def _check(document: Document, registered: Registered, folder: Path) -> tuple[ExperimentFile, ArrivalSettings]:

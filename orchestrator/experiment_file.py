@@ -81,7 +81,7 @@ def _unavailable(what: str) -> AfterValidator:
 
 
 class WorkloadChoice(Strict):
-    """``workload``: a name, or a name and its options."""
+    """``workload``: a name, or a name and its options, in ``options`` or beside it."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -240,13 +240,24 @@ class ExperimentFile(Strict):
 def spelt_out(data: dict[str, Any]) -> dict[str, Any]:
     """A file's data with its short forms in their long form: a bare name, a bare number of channels."""
     long = dict(data)
-    if isinstance(long.get("workload"), str):
-        long["workload"] = {"name": long["workload"]}
+    if isinstance(long.get("workload"), str | dict):
+        long["workload"] = _workload_spelt_out(long["workload"])
     if isinstance(long.get("policies"), list):
         long["policies"] = [{"name": each} if isinstance(each, str) else each for each in long["policies"]]
     if isinstance(long.get("channels"), int):
         long["channels"] = {"count": long["channels"]}
     return {key: value for key, value in long.items() if value is not None or key not in _MAY_BE_EMPTY}
+
+
+def _workload_spelt_out(given: str | dict[str, Any]) -> dict[str, Any]:
+    """A workload's options may stand beside its name: ``{name: onnx_images, model: my.onnx}``."""
+    if isinstance(given, str):
+        return {"name": given}
+    beside = {key: value for key, value in given.items() if key not in WorkloadChoice.model_fields}
+    options = given.get("options") or {}
+    if not beside or "name" not in given or not isinstance(options, dict):
+        return given
+    return {"name": given["name"], "options": beside | options}
 
 
 # `reward:` with nothing below it is how YAML writes an empty mapping.

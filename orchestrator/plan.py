@@ -96,6 +96,7 @@ def plan_of(experiment: Experiment, inventory: Inventory) -> Plan:
         experiment_file=experiment.file,
         hosts_file=inventory.file,
         overrides=list(experiment.overrides),
+        workload_sources=list(experiment.workload_sources),
         backend=experiment.backend,
         order=experiment.order,
         estimate=_estimate(experiment, lists),

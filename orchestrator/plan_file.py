@@ -15,7 +15,7 @@ from edgebed import __version__
 from edgebed.errors import BadInput, Problem, RunConflict
 from edgebed.metering.board import Board
 from edgebed.protocol.cells import CellSpec
-from orchestrator.experiment import PlannedPolicy, Setting
+from orchestrator.experiment import PlannedPolicy, Setting, WorkloadSource
 from orchestrator.inventory import Host, Inventory
 from orchestrator.plan_text import plan_from_text, plan_to_text
 from workloads.arrivals import PlannedTask, planned_tasks
@@ -24,7 +24,10 @@ PLAN_VERSION = 1
 
 # What may change without changing results: times, names of runs and files, and how a host is reached.
 _NOT_HASHED = frozenset(
-    {"plan_hash", "run_id", "created", "edgebed", "experiment_file", "hosts_file", "overrides", "estimate"}
+    {
+        *("plan_hash", "run_id", "created", "edgebed", "experiment_file", "hosts_file", "overrides", "estimate"),
+        "workload_sources",  # what is in the files is told by the checksums in the settings
+    }
 )
 _NOT_HASHED_OF_HOSTS = frozenset({"address", "ssh_port", "user", "python", "port"})
 
@@ -80,6 +83,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         edgebed: the version that made the plan.
         experiment: its name.
         experiment_file, hosts_file: as given. overrides: the ``--set`` texts.
+        workload_sources: files that workloads need, as they lie on this machine.
         controller: name of the edge server that the controller runs beside.
         boards: content of the board files, by name.
     """
@@ -93,6 +97,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     experiment_file: str
     hosts_file: str
     overrides: list[str]
+    workload_sources: list[WorkloadSource] = []
     backend: str
     order: Literal["blocked_random", "sequential"]
     estimate: Estimate

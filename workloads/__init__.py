@@ -20,12 +20,21 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "edgebed.workloads"
 
-__all__ = ["ENTRY_POINT_GROUP", "load_workload", "workload_names"]
+__all__ = ["ENTRY_POINT_GROUP", "load_workload", "workload_class", "workload_names"]
 
 
 def workload_names() -> list[str]:
     """The names that `load_workload` knows, in alphabetical order."""
     return sorted({**_own(), **_from_elsewhere()})
+
+
+def workload_class(name: str) -> type[Workload]:
+    """The class of the workload called ``name``.
+
+    Raises:
+        BadInput: no workload has this name.
+    """
+    return _own().get(name) or _load_from_elsewhere(name)
 
 
 def load_workload(name: str, options: Mapping[str, Any] | None = None) -> Workload:
@@ -38,7 +47,7 @@ def load_workload(name: str, options: Mapping[str, Any] | None = None) -> Worklo
     Raises:
         BadInput: no workload has this name, or it has no such option.
     """
-    kind = _own().get(name) or _load_from_elsewhere(name)
+    kind = workload_class(name)
     given = dict(options or {})
     signature = inspect.signature(kind)
     try:

@@ -18,6 +18,7 @@ from edgebed.configuration import PeerAddress, config_bytes
 from edgebed.errors import BadInput, EdgebedError, RemoteError, WorkFailed
 from orchestrator.inventory import Host
 from orchestrator.plan_file import Plan
+from orchestrator.provision.content import content_of, place
 from orchestrator.provision.credentials import Credentials, Public, load_own, make_credentials, save_own
 from orchestrator.provision.layout import DEVICE_AGENT, STATE_ROOT, HostFolder, Member, members_of, programs_on
 from orchestrator.provision.settings import LOOPBACK, Pace, Setup
@@ -115,6 +116,7 @@ class Deployment:
         self._folders: dict[str, HostFolder] = {}
         self._endpoints: dict[str, str] = {}
         self._credentials: Credentials | None = None
+        self._content: dict[str, bytes] = {}
         self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(self.members) + 1), "hosts")
 
     # -- what is known once it is up ----------------------------------------------------------------------------------
@@ -153,6 +155,7 @@ class Deployment:
         Raises:
             WorkFailed: with what failed on every host. What was started is left for `stop`.
         """
+        self._content = content_of(self.plan)
         _make_private(self._own_folder)
         self._credentials = make_credentials(self.plan, self.members)
         save_own(self._credentials, self._own_folder)
@@ -176,6 +179,7 @@ class Deployment:
     def _prepare_host(self, host: Host) -> None:
         self._locate(host)
         self._supervision(host.name).install()
+        place(self._remotes[host.name], self._folders[host.name], self._content, are_kept=host.connection != "local")
         for member in self._members_on(host):
             key = msgspec.json.encode(self.credentials.secrets[member.name])
             self._remotes[host.name].upload(key, self._folders[host.name].key(member.program))
