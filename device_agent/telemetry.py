@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from device_agent.energy import EnergyRule, EstimatedEnergy, MeasuredEnergy, NoEnergy
 from edgebed.clock import Clock
@@ -11,8 +12,9 @@ from edgebed.configuration import DeviceConfig
 from edgebed.errors import EdgebedError
 from edgebed.metering.base import Meter, MeterSetup, Reading
 from edgebed.metering.board import Board, board_from_dict
+from edgebed.metering.cross_check import CheckedMeter, Disagreement
 from edgebed.metering.health import HostSampler
-from edgebed.metering.registry import open_meter
+from edgebed.metering.registry import open_checked_meter
 from edgebed.trace.schema import SampleRecord
 
 _log = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class Telemetry:
             proc_root=Path(config.proc_root),
             meter=self._meter,
             host=config.name,
+            peers=[_host_of(peer.endpoint) for peer in (*config.servers, config.controller)],
+            shares_machine=config.shares_machine,
         )
         self._idle_start: Reading | None = None
         self._measured: MeasuredEnergy | None = None
@@ -52,7 +56,7 @@ class Telemetry:
         if board is None or config.power_meter is None:
             return None
         setup = MeterSetup(clock, board, Path(config.sysfs_root), Path(config.proc_root), config.meter_options)
-        return open_meter(config.power_meter, setup)
+        return open_checked_meter(config.power_meter, setup, config.second_meter, config.second_meter_options)
 
     @property
     def meter_source(self) -> str:
@@ -75,19 +79,11 @@ class Telemetry:
             self.cpu = taken.cpu
         if self._measured is not None and self._sampler.last_reading is not None:
             self._measured.note(self._sampler.last_reading)
-        return SampleRecord(
-            host=self._name,
-            t_s=run_clock_s,
-            cpu=taken.cpu,
-            frequency_hz=taken.frequency_hz,
-            temperature_c=taken.temperature_c,
-            throttle_word=taken.throttle_word,
-            memory_bytes=taken.memory_bytes,
-            rx_bytes=taken.rx_bytes,
-            tx_bytes=taken.tx_bytes,
-            power_w=taken.power_w,
-            power_source=taken.power_source,
-        )
+        return SampleRecord(host=self._name, t_s=run_clock_s, **taken.columns())
+
+    def take_disagreements(self) -> list[Disagreement]:
+        """What a second meter was found to say otherwise since this was asked last."""
+        return self._meter.take_disagreements() if isinstance(self._meter, CheckedMeter) else []
 
     @property
     def has_sensor(self) -> bool:
@@ -133,3 +129,8 @@ class Telemetry:
         except EdgebedError as error:
             _log.warning("the meter cannot be read: %s", error)
             return None
+
+
+def _host_of(endpoint: str) -> str:
+    """The host of an endpoint like ``tcp://192.0.2.7:5570``."""
+    return urlsplit(endpoint).hostname or ""

@@ -11,10 +11,11 @@ from pathlib import Path
 from edgebed.clock import Clock
 from edgebed.configuration import ServerConfig
 from edgebed.errors import EdgebedError, WorkFailed
-from edgebed.metering.base import MeterSetup
+from edgebed.metering.base import Meter, MeterSetup
 from edgebed.metering.board import Board
+from edgebed.metering.cross_check import CheckedMeter
 from edgebed.metering.health import HostSampler
-from edgebed.metering.registry import open_meter
+from edgebed.metering.registry import open_checked_meter
 from edgebed.protocol.liveness import ClockOffset
 from edgebed.trace.outbox import Outbox
 from edgebed.trace.schema import EventRecord, SampleRecord
@@ -95,6 +96,8 @@ class Telemetry:
         self._allowance = Allowance(at_s=clock.now_s())
         self.run_clock: RunClock | None = None
         self.cpu = 0.0
+        self._meter: Meter | None = None
+        self._meter_problem: str | None = None
         self._sampler = self._open_sampler(config, board)
 
     def _open_sampler(self, config: ServerConfig, board: Board | None) -> HostSampler:
@@ -103,11 +106,14 @@ class Telemetry:
         if board is not None and config.power_meter is not None:
             try:
                 setup = MeterSetup(self._clock, board, sysfs_root, proc_root, config.meter_options)
-                meter = open_meter(config.power_meter, setup)
+                other = (config.second_meter, config.second_meter_options)
+                meter = self._meter = open_checked_meter(config.power_meter, setup, *other)
             except EdgebedError as error:
                 # A server without its meter still serves; the trace says why there is no power.
                 self.event("meter_failed", {"meter": config.meter, "problem": str(error)})
-        return HostSampler(self._clock, sysfs_root, proc_root, meter=meter, host=config.name)
+        return HostSampler(
+            self._clock, sysfs_root, proc_root, meter=meter, host=config.name, shares_machine=config.shares_machine
+        )
 
     def start(self, run_clock: RunClock) -> None:
         """A cell runs from now on: samples are rows of it."""
@@ -133,24 +139,22 @@ class Telemetry:
     def _sample(self, now_s: float) -> None:
         sample = self._sampler.sample()
         self.cpu = sample.cpu or 0.0
+        self._report_meter()
         run_clock = self.run_clock
         t_s = None if run_clock is None else run_clock.at(now_s)
         if run_clock is None or t_s is None:
             return
-        row = SampleRecord(
-            host=sample.host,
-            t_s=t_s,
-            cpu=sample.cpu,
-            frequency_hz=sample.frequency_hz,
-            temperature_c=sample.temperature_c,
-            throttle_word=sample.throttle_word,
-            memory_bytes=sample.memory_bytes,
-            rx_bytes=sample.rx_bytes,
-            tx_bytes=sample.tx_bytes,
-            power_w=sample.power_w,
-            power_source=sample.power_source,
-        )
-        self._append("sample", run_clock.serial, row)
+        self._append("sample", run_clock.serial, SampleRecord(host=sample.host, t_s=t_s, **sample.columns()))
+
+    def _report_meter(self) -> None:
+        """A meter that is lost, is back, or is contradicted by the second one is an event."""
+        problem = self._sampler.meter_problem
+        if problem != self._meter_problem:
+            self._meter_problem = problem
+            self.event("meter_lost" if problem else "meter_back", {"problem": problem})
+        if isinstance(self._meter, CheckedMeter):
+            for found in self._meter.take_disagreements():
+                self.event("meters_disagree", found.detail)
 
     def event(self, kind: str, detail: Mapping[str, object]) -> None:
         """Something has happened. It waits until the run's clock is known; too many in a short time are only logged."""

@@ -47,6 +47,7 @@ class HostConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         state_dir: the program's folder on its host: outbox, endpoint file, rendered content.
         secret_key_file: its CURVE key pair.
         board: a board file's content (see `edgebed.metering.board`).
+        second_meter: what the meter is held against; empty: nothing.
         shares_machine: other hosts of the run are processes of the same machine. Its utilisation is then nobody's own,
             and a model that turns utilisation into power would charge every host with the work of all.
         sysfs_root, proc_root: where sensors are read; scripted trees in tests.
@@ -61,6 +62,8 @@ class HostConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     board: dict[str, Any] = {}
     meter: str = "cpu_model"
     meter_options: dict[str, Any] = {}
+    second_meter: str = ""
+    second_meter_options: dict[str, Any] = {}
     shares_machine: bool = False
     sample_interval_s: Positive = 0.1
     sysfs_root: str = "/sys"

@@ -17,6 +17,8 @@ from orchestrator.validation import Strict, unknown_key, unknown_name
 DEFAULT_METER = "cpu_model"
 
 Connection = Literal["local", "ssh"]
+Service = Literal["auto", "system", "user", "none"]
+ClockSource = Literal["measure", "chrony"]
 
 # What Ansible calls its other ways to connect over SSH; to us they are all one.
 _CONNECTIONS = {"smart": "ssh", "paramiko": "ssh", "paramiko_ssh": "ssh", "ansible.builtin.ssh": "ssh"}
@@ -58,7 +60,7 @@ class LinkSettings(Strict):
 
 
 class MeterSettings(Strict):
-    """``edgebed_meter``: a driver's name, or its name and its settings."""
+    """``edgebed_meter``: a driver's name, or its name and settings; or two of these, the second to check the first."""
 
     name: PlainText = Field(description="a meter's name, see `edgebed list meters`")
     options: dict[str, str | int | float] = Field(default_factory=dict)
@@ -73,13 +75,17 @@ class HostVariables(Strict):
     ansible_user: Address | None = None
     ansible_ssh_private_key_file: PlainText | None = None
     edgebed_board: PlainText | None = None
+    edgebed_clock: ClockSource = "measure"
     edgebed_controller: bool = False
     edgebed_link: LinkSettings = LinkSettings(rate_bps=0)
-    edgebed_meter: MeterSettings = MeterSettings(name=DEFAULT_METER)
+    edgebed_meter: list[MeterSettings] = Field(
+        default_factory=lambda: [MeterSettings(name=DEFAULT_METER)], min_length=1, max_length=2
+    )
     edgebed_port: Annotated[int, Field(ge=0, le=65535)] = 0
     edgebed_position: list[float] = Field(default_factory=lambda: [0.0, 0.0], min_length=2, max_length=2)
     edgebed_python: PlainText | None = None
     edgebed_queue_tasks: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    edgebed_service: Service = "auto"
     edgebed_slowdown: Annotated[float, Field(ge=1, le=1000)] = 1.0
     edgebed_workers: Annotated[int, Field(ge=1, le=256)] = 1
 
@@ -91,7 +97,8 @@ class HostVariables(Strict):
     @field_validator("edgebed_meter", mode="before")
     @classmethod
     def _meter(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        several = value if isinstance(value, list) else [value]
+        return [{"name": each} if isinstance(each, str) else each for each in several]
 
     @field_validator("edgebed_board")
     @classmethod
@@ -104,16 +111,23 @@ class HostVariables(Strict):
 
     @field_validator("edgebed_meter")
     @classmethod
-    def _meter_exists(cls, value: MeterSettings, info: ValidationInfo) -> MeterSettings:
+    def _meters_exist(cls, value: list[MeterSettings], info: ValidationInfo) -> list[MeterSettings]:
         known = info.context
         assert isinstance(known, Known)
-        if value.name != AUTO and value.name not in known.drivers:
-            raise ValueError(unknown_name("meter", value.name, (AUTO, *known.drivers)))
-        settings = () if value.name == AUTO else tuple(known.drivers[value.name].settings)
-        wrong = [f"options: {each} {unknown_key(each, settings)}" for each in value.options if each not in settings]
-        if wrong:
-            raise ValueError("; ".join(wrong))
+        for each in value:
+            _check_meter(each, known)
+        if len(value) > 1 and value[0] == value[1]:
+            raise ValueError(f"names {shown(value[0].name)} twice; the second meter is what the first is held against")
         return value
+
+
+def _check_meter(meter: MeterSettings, known: Known) -> None:
+    if meter.name != AUTO and meter.name not in known.drivers:
+        raise ValueError(unknown_name("meter", meter.name, (AUTO, *known.drivers)))
+    settings = () if meter.name == AUTO else tuple(known.drivers[meter.name].settings)
+    wrong = [f"options: {each} {unknown_key(each, settings)}" for each in meter.options if each not in settings]
+    if wrong:
+        raise ValueError("; ".join(wrong))
 
 
 def is_read(variable: str) -> bool:

@@ -15,7 +15,16 @@ from edgebed.metering.board import Board, load_boards
 from edgebed.metering.registry import meter_drivers
 from orchestrator.ansible import AnsibleInventory, Variable, read_ansible
 from orchestrator.documents import Document, KeyPath, load_document, shown
-from orchestrator.host_variables import DEFAULT_METER, Connection, HostVariables, Known, is_ignored_ansible, is_read
+from orchestrator.host_variables import (
+    DEFAULT_METER,
+    ClockSource,
+    Connection,
+    HostVariables,
+    Known,
+    Service,
+    is_ignored_ansible,
+    is_read,
+)
 from orchestrator.shipped import shipped_inventory
 from orchestrator.validation import NAME_RULE, is_name, raise_problems, sentence, unknown_name
 
@@ -35,12 +44,15 @@ class Host:
         ssh_key_file: the private key's path; never written to a plan.
         python: the interpreter on the host; None picks one.
         board: name of a board file.
+        second_meter: what the meter is held against; empty: nothing.
         slowdown: how many times slower than it is to appear; above 1 its rows are ``emulated``.
         link_rate_bps: pace of a device's uplink; 0 = as fast as the network.
         workers: tasks that an edge server executes at once.
         queue_tasks: most tasks that an edge server has admitted and not finished.
         port: where an edge server listens; 0 picks one.
         position_m: x, y.
+        service: who is to keep the programs running on an SSH host.
+        clock: whether its clock is set to the edge server's, or only measured.
     """
 
     name: str
@@ -54,12 +66,16 @@ class Host:
     board: str
     meter: str = DEFAULT_METER
     meter_options: dict[str, str | int | float] = field(default_factory=dict)
+    second_meter: str = ""
+    second_meter_options: dict[str, str | int | float] = field(default_factory=dict)
     slowdown: float = 1.0
     link_rate_bps: float = 0.0
     workers: int = 1
     queue_tasks: int = 64
     port: int = 0
     position_m: tuple[float, float] = (0.0, 0.0)
+    service: Service = "auto"
+    clock: ClockSource = "measure"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +242,8 @@ def _at_their_places(
 
 def _host(name: str, is_server: bool, board: str, checked: HostVariables) -> Host:
     x_m, y_m = checked.edgebed_position
+    meter, *others = checked.edgebed_meter
+    second = others[0] if others else None
     return Host(
         name=name,
         role="edge_server" if is_server else "device",
@@ -236,14 +254,18 @@ def _host(name: str, is_server: bool, board: str, checked: HostVariables) -> Hos
         ssh_key_file=checked.ansible_ssh_private_key_file,
         python=checked.edgebed_python,
         board=board,
-        meter=checked.edgebed_meter.name,
-        meter_options=checked.edgebed_meter.options,
+        meter=meter.name,
+        meter_options=meter.options,
+        second_meter="" if second is None else second.name,
+        second_meter_options={} if second is None else second.options,
         slowdown=checked.edgebed_slowdown,
         link_rate_bps=0.0 if is_server else checked.edgebed_link.rate_bps,
         workers=checked.edgebed_workers,
         queue_tasks=checked.edgebed_queue_tasks,
         port=checked.edgebed_port,
         position_m=(x_m, y_m),
+        service=checked.edgebed_service,
+        clock=checked.edgebed_clock,
     )
 
 

@@ -10,7 +10,7 @@ from edgebed.trace.runs import Run
 from orchestrator.recognition import Recognition
 from orchestrator.verdict import SUSPECT_CLOCK_ERROR_S, RunFacts
 
-INCIDENTS = ("policy_failed", "bad_decision", "meter_failed", "meter_lost", "stalled")
+INCIDENTS = ("policy_failed", "bad_decision", "meter_failed", "meter_lost", "meters_disagree", "stalled")
 """Kinds of events that speak of a fault and not of the network."""
 
 _NAME_OF_RESTARTED = ("member", "peer", "server", "name")

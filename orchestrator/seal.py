@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgebed.errors import BadInput
 from edgebed.metering.health import throttle_flags
@@ -35,6 +36,15 @@ _KEY_COLUMNS = {"_cell": "INTEGER", "_rank": "INTEGER", "_host": "VARCHAR", "_se
 _TROUBLE = {
     "under_voltage": frozenset({"under_voltage"}),
     "throttled": frozenset({"throttled", "frequency_capped", "soft_temperature_limit"}),
+}
+
+OVERLOADED_ABOVE = 0.5
+"""A host is overloaded while other programs keep more than this share of its processors busy."""
+
+# The flag that a task gets while a column of its host's samples meets a condition.
+_MARKS = {
+    "overloaded": ("other_cpu", f"other_cpu > {OVERLOADED_ABOVE}"),
+    "wifi_power_save": ("wifi_power_save", "wifi_power_save"),
 }
 
 
@@ -196,8 +206,7 @@ def _flags() -> str:
     trouble = "EXISTS (FROM task_trouble AS t WHERE t.task_id = raw.task_id AND t.flag = '{}')"
     found = {
         "warm_up": "epoch < warm_up_epochs",
-        "under_voltage": trouble.format("under_voltage"),
-        "throttled": trouble.format("throttled"),
+        **{flag: trouble.format(flag) for flag in (*_TROUBLE, *_MARKS)},
         "unplanned": "NOT is_planned",
     }
     flags = "coalesce(flags, [])"
@@ -209,17 +218,26 @@ def _flags() -> str:
 
 
 def _spells_of_trouble(connection: DuckDBPyConnection) -> Iterator[tuple[str, str, float, float]]:
-    """Host, flag, begin and end of each time in which a host's throttle word showed trouble."""
+    """Host, flag, begin and end of each time in which a host's samples showed trouble."""
+    yield from _spells(connection, "throttle_word", "throttle_word <> 0", trouble_shown)
+    for flag, (column, condition) in _MARKS.items():
+        yield from _spells(connection, column, condition, partial(_always, [flag]))
+
+
+def _spells(
+    connection: DuckDBPyConnection, column: str, condition: str, flags: Callable[[Any, Any], list[str]]
+) -> Iterator[tuple[str, str, float, float]]:
+    """Spells by one column of the samples; a sample speaks for the time since the last one that had a value."""
     rows = connection.execute(
-        "SELECT host, t_s, throttle_word, lag(t_s) OVER before, lag(throttle_word) OVER before FROM samples "
-        "WHERE throttle_word IS NOT NULL WINDOW before AS (PARTITION BY host ORDER BY t_s, _sequence) "
-        "QUALIFY throttle_word <> 0 ORDER BY host, t_s"
+        f"SELECT host, t_s, {column}, lag(t_s) OVER before, lag({column}) OVER before FROM samples "  # noqa: S608
+        f"WHERE {column} IS NOT NULL WINDOW before AS (PARTITION BY host ORDER BY t_s, _sequence) "
+        f"QUALIFY {condition} ORDER BY host, t_s"
     )
     open_spells: dict[tuple[str, str], tuple[float, float]] = {}
     while some := rows.fetchmany(10_000):
-        for host, t_s, word, before_s, word_before in some:
+        for host, t_s, value, before_s, value_before in some:
             since_s = max(t_s - SAMPLE_REACH_S, t_s if before_s is None else before_s)
-            for flag in trouble_shown(word, word_before):
+            for flag in flags(value, value_before):
                 begin_s, end_s = open_spells.get((host, flag), (since_s, since_s))
                 if since_s > end_s:
                     yield host, flag, begin_s, end_s
@@ -227,6 +245,11 @@ def _spells_of_trouble(connection: DuckDBPyConnection) -> Iterator[tuple[str, st
                 open_spells[host, flag] = (begin_s, t_s)
     for (host, flag), (begin_s, end_s) in open_spells.items():
         yield host, flag, begin_s, end_s
+
+
+def _always(flags: list[str], value: object, value_before: object) -> list[str]:
+    """What the condition of the query has found already."""
+    return flags
 
 
 def trouble_shown(word: int, word_before: int | None) -> list[str]:

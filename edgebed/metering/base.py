@@ -117,6 +117,7 @@ class MeterDriver:
         settings: what ``MeterSetup.settings`` may contain, name to meaning.
         is_present: tells, cheaply and without raising, whether ``open_meter`` could work on this host.
         open_meter: opens the meter; raises BadInput when a setting is wrong or the sensor is not there.
+        rank: ``auto`` takes the present sensor of the lowest rank: what sees the whole board comes first.
     """
 
     name: str
@@ -125,6 +126,7 @@ class MeterDriver:
     settings: Mapping[str, str]
     is_present: Callable[[MeterSetup], bool]
     open_meter: Callable[[MeterSetup], Meter]
+    rank: int = 0
 
 
 def window_energy(start: Reading, end: Reading) -> Energy:

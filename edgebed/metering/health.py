@@ -2,23 +2,38 @@
 
 A field that cannot be known is None, never a guess and never an error. Sampling must not disturb what it watches: ten
 times a second it may cost 1 % of a core at most (``benchmarks/metering_cost.py``), so what changes slowly (frequency,
-temperature, throttle word, memory) is read once a second and repeated in between.
+temperature, throttle word, memory, Wi-Fi) is read once a second and repeated in between. Programs that have to be
+asked (``vcgencmd``, ``iw``) are started at most once a second and never waited for.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from edgebed.clock import Clock
 from edgebed.errors import EdgebedError
 from edgebed.metering.base import PROC_ROOT, SYSFS_ROOT, Meter, Reading, UsesCpuTimes
-from edgebed.metering.kernel_files import read_bytes, read_cpu_times, read_integer
+from edgebed.metering.cpu import process_cpu_s
+from edgebed.metering.kernel_files import CpuTimes, read_bytes, read_cpu_times, read_integer
+from edgebed.metering.vcgencmd import (
+    GET_THROTTLED,
+    MEASURE_CLOCK,
+    FirmwarePoll,
+    find_program,
+    parse_clock_hz,
+    parse_throttled,
+)
+from edgebed.metering.wifi import WifiPowerSave
 
 SLOW_PERIOD_S = 1.0
 """How often frequency, temperature, throttle word and memory are read."""
+
+OTHER_WORK_WINDOW_S = 1.0
+"""How long is looked at to tell how busy other programs keep the processors."""
 
 _THROTTLE_BITS = ("under_voltage", "frequency_capped", "throttled", "soft_temperature_limit")
 _OCCURRED_SHIFT = 16
@@ -53,8 +68,8 @@ class HostSample:
         host: the inventory's name of the host.
         t_s: when, on the sampler's clock.
         cpu: utilisation of all cores since the sample before, 0..1, in steps of the kernel's 10 ms tick.
-        frequency_hz: mean clock of the cores, as the kernel believes it. Firmware may throttle behind its back: look at
-            ``throttle_word`` too.
+        frequency_hz: clock of the cores: as the firmware counted it where ``vcgencmd`` tells, else their mean as the
+            kernel believes it. Firmware may throttle behind its back: look at ``throttle_word`` too.
         temperature_c: the CPU's temperature.
         throttle_word: a Raspberry Pi's raw throttle word, see `throttle_flags`.
         memory_bytes: memory of the host in use, total minus available.
@@ -62,6 +77,9 @@ class HostSample:
         tx_bytes: bytes sent, likewise.
         power_w: the meter's power.
         power_source: where ``power_w`` is from.
+        other_cpu: share of all cores' time, 0..1, that other programs than this one kept busy over the second that ends
+            with this sample; None for the samples in between.
+        wifi_power_save: it is on for the interface that carries the traffic; None where that is no Wi-Fi.
     """
 
     host: str
@@ -75,6 +93,15 @@ class HostSample:
     tx_bytes: int | None
     power_w: float | None
     power_source: str | None
+    other_cpu: float | None = None
+    wifi_power_save: bool | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """Its values by the name of their column in `samples.parquet`, those that say who and when left out."""
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+
+_COLUMNS = tuple(each.name for each in fields(HostSample) if each.name not in ("host", "t_s"))
 
 
 class HostSampler:
@@ -88,6 +115,8 @@ class HostSampler:
             count a byte twice: name the interface then.
         meter: read at every sample, which is what gives a sensor's integral its resolution; none when None.
         host: the inventory's name of this host; its network name when None.
+        peers: IPv4 addresses that this host talks to; they say which interface carries the traffic.
+        shares_machine: other programs of the same run are on this machine: then nobody's work is "other".
 
     Attributes:
         last_reading: the meter's last good reading.
@@ -102,6 +131,9 @@ class HostSampler:
         interfaces: Sequence[str] | None = None,
         meter: Meter | None = None,
         host: str | None = None,
+        *,
+        peers: Sequence[str] = (),
+        shares_machine: bool = False,
     ) -> None:
         self._clock = clock
         self._proc_root = str(proc_root)
@@ -109,8 +141,11 @@ class HostSampler:
         self._meter = meter
         self._times_meter = meter if isinstance(meter, UsesCpuTimes) else None
         self._host = platform.node() if host is None else host
-        self._slow = _SlowSensors(sysfs_root, proc_root)
+        self._slow = _SlowSensors(clock, sysfs_root, proc_root)
+        self._wifi = WifiPowerSave(clock, sysfs_root, proc_root, peers)
         self._slow_values: _SlowValues = (None, None, None, None)
+        self._wifi_power_save: bool | None = None
+        self._others = None if shares_machine else OtherWork(clock)
         self._slow_due_s = clock.now_s()
         self._times = read_cpu_times(proc_root)
         self.last_reading: Reading | None = None
@@ -121,6 +156,7 @@ class HostSampler:
         now_s = self._clock.now_s()
         if now_s >= self._slow_due_s:
             self._slow_values = self._slow.read()
+            self._wifi_power_save = self._wifi.read()
             self._slow_due_s = now_s + SLOW_PERIOD_S
         frequency_hz, temperature_c, throttle_word, memory_bytes = self._slow_values
         cpu = self._cpu()
@@ -138,7 +174,14 @@ class HostSampler:
             tx_bytes,
             None if reading is None else reading.power_w,
             None if reading is None or reading.power_w is None else reading.source,
+            None if self._others is None else self._others.share(self._times),
+            self._wifi_power_save,
         )
+
+    def close(self) -> None:
+        """End the programs that are being asked."""
+        self._slow.close()
+        self._wifi.close()
 
     def _cpu(self) -> float | None:
         before, self._times = self._times, read_cpu_times(self._proc_root)
@@ -166,6 +209,34 @@ class HostSampler:
             self.meter_problem = str(error)
             return None
         return self.last_reading
+
+
+class OtherWork:
+    """How much of the processors other programs than this one keep busy, over windows of a second.
+
+    A window that short tells load from the 10 ms ticks in which the kernel counts it.
+    """
+
+    def __init__(self, clock: Clock, own_cpu_s: Callable[[], float] = process_cpu_s) -> None:
+        self._clock = clock
+        self._own_cpu_s = own_cpu_s
+        self._begin: tuple[float, CpuTimes, float] | None = None
+
+    def share(self, times: CpuTimes | None) -> float | None:
+        """Share of all cores' time, 0..1, in the window that ends now; None when none does."""
+        now_s = self._clock.now_s()
+        if times is None:
+            self._begin = None
+            return None
+        if self._begin is not None and now_s - self._begin[0] < OTHER_WORK_WINDOW_S:
+            return None
+        begin, self._begin = self._begin, (now_s, times, self._own_cpu_s())
+        if begin is None:
+            return None
+        _, before, own_before_s = begin
+        total_s = times.total_s - before.total_s
+        others_s = times.busy_s - before.busy_s - (self._begin[2] - own_before_s)
+        return min(1.0, max(0.0, others_s / total_s)) if total_s > 0 else None
 
 
 def _meminfo_bytes(data: bytes, key: bytes) -> int | None:
@@ -200,17 +271,33 @@ _SlowValues = tuple[float | None, float | None, int | None, int | None]
 class _SlowSensors:
     """What changes slowly; finds its files once, when it is made."""
 
-    def __init__(self, sysfs_root: Path, proc_root: Path) -> None:
+    def __init__(self, clock: Clock, sysfs_root: Path, proc_root: Path) -> None:
         self._meminfo = str(proc_root / "meminfo")
         self._cpuinfo = str(proc_root / "cpuinfo")
         self._frequencies = _frequency_files(sysfs_root)
         self._temperatures = _temperature_files(sysfs_root)
         self._throttle = _throttle_file(sysfs_root)
+        self._firmware: FirmwarePoll | None = None
+        if (program := find_program()) is not None:
+            # The kernel's file costs nothing; the true clock only the firmware knows.
+            questions = [MEASURE_CLOCK] if self._throttle is not None else [GET_THROTTLED, MEASURE_CLOCK]
+            self._firmware = FirmwarePoll(clock, program, questions)
+
+    def close(self) -> None:
+        """End what is still being asked."""
+        if self._firmware is not None:
+            self._firmware.close()
 
     def read(self) -> _SlowValues:
         """Frequency in Hz, temperature in degrees Celsius, throttle word, memory used in bytes."""
-        word = None if self._throttle is None else read_integer(self._throttle, base=16)
-        return self._frequency_hz(), self._temperature_c(), word, self._memory_bytes()
+        if self._firmware is not None:
+            self._firmware.poll()
+        return self._frequency_hz(), self._temperature_c(), self._throttle_word(), self._memory_bytes()
+
+    def _throttle_word(self) -> int | None:
+        if self._throttle is not None:
+            return read_integer(self._throttle, base=16)
+        return None if self._firmware is None else parse_throttled(self._firmware.answer(GET_THROTTLED) or "")
 
     def _memory_bytes(self) -> int | None:
         data = read_bytes(self._meminfo)
@@ -220,6 +307,9 @@ class _SlowSensors:
         return None if total is None or available is None else total - available
 
     def _frequency_hz(self) -> float | None:
+        measured_hz = None if self._firmware is None else parse_clock_hz(self._firmware.answer(MEASURE_CLOCK) or "")
+        if measured_hz is not None:
+            return measured_hz
         known_khz = [khz for path in self._frequencies if (khz := read_integer(path)) is not None]
         if known_khz:
             return sum(known_khz) / len(known_khz) * 1e3

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
 
 from edgebed.errors import BadInput
 from edgebed.metering import drivers
-from edgebed.metering.base import Meter, MeterDriver, MeterSetup
+from edgebed.metering.base import Meter, MeterDriver, MeterSetup, Setting
+from edgebed.metering.cross_check import CheckedMeter
 
 ENTRY_POINT_GROUP = "edgebed.meters"
 AUTO = "auto"
 
 
 def meter_drivers() -> dict[str, MeterDriver]:
-    """All drivers by name, sensors first, then in the names' order.
+    """All drivers by name, sensors first, by rank, then in the names' order.
 
     Raises:
         BadInput: an entry point does not name a driver, or two drivers have the same name.
@@ -33,7 +35,7 @@ def meter_drivers() -> dict[str, MeterDriver]:
         except Exception as error:  # whatever another package's import raises, the message names that package
             raise BadInput(f"the meter {entry.name} ({entry.value}) cannot be loaded: {error}") from error
         _add(found, driver, f"{entry.name} ({entry.value})")
-    return dict(sorted(found.items(), key=lambda item: (not item[1].measures, item[0])))
+    return dict(sorted(found.items(), key=lambda item: (not item[1].measures, item[1].rank, item[0])))
 
 
 def _add(found: dict[str, MeterDriver], driver: object, origin: str) -> None:
@@ -42,6 +44,27 @@ def _add(found: dict[str, MeterDriver], driver: object, origin: str) -> None:
     if driver.name in found or driver.name == AUTO:
         raise BadInput(f"{origin}: the meter name {driver.name!r} is taken; choose another")
     found[driver.name] = driver
+
+
+def open_checked_meter(name: str, setup: MeterSetup, other: str, other_settings: Mapping[str, Setting]) -> Meter:
+    """Open a meter, and a second one that it is held against.
+
+    Args:
+        name: as for `open_meter`.
+        setup: as for `open_meter`.
+        other: name of the second meter; empty: there is none.
+        other_settings: its settings.
+
+    Raises:
+        BadInput, WorkFailed: as for `open_meter`, of either; or both are the same.
+    """
+    used = open_meter(name, setup)
+    if not other:
+        return used
+    second = open_meter(other, replace(setup, settings=other_settings))
+    if second.source == used.source and setup.settings == other_settings:
+        raise BadInput(f"the meters {name} and {other} are the same ({used.source}); name another one, or only one")
+    return CheckedMeter(used, second)
 
 
 def open_meter(name: str, setup: MeterSetup) -> Meter:

@@ -73,21 +73,22 @@ class ScriptedMeter:
         self._is_away = False
 
 
-def check_meter(meter: Meter, world: MeteredWorld, powers_w: tuple[float, float]) -> None:
+def check_meter(meter: Meter, world: MeteredWorld, powers_w: tuple[float, float], step_s: float = 0.1) -> None:
     """Check every promise of the `Meter` contract.
 
     Args:
         meter: just opened.
         world: what it measures.
         powers_w: two powers that the meter can show, the lower first.
+        step_s: time between readings; longer for a sensor that is not asked at every one.
 
     Raises:
         AssertionError: which promise is broken, and how.
     """
     _check_description(meter)
-    _check_joules(meter, world, powers_w)
+    _check_joules(meter, world, powers_w, step_s)
     _check_standing_still(meter)
-    _check_lost_and_found(meter, world, powers_w[0])
+    _check_lost_and_found(meter, world, powers_w[0], step_s)
 
 
 def _check_description(meter: Meter) -> None:
@@ -111,7 +112,7 @@ def _check_reading(meter: Meter, reading: Reading, before: Reading | None) -> No
             assert now >= then, f"{name} went back from {then} to {now}"
 
 
-def _check_joules(meter: Meter, world: MeteredWorld, powers_w: tuple[float, float]) -> None:
+def _check_joules(meter: Meter, world: MeteredWorld, powers_w: tuple[float, float], step_s: float) -> None:
     """Joules are joules: over a time of constant power they are power x time, within the stated error."""
     before: Reading | None = None
     for power_w in powers_w:
@@ -120,7 +121,7 @@ def _check_joules(meter: Meter, world: MeteredWorld, powers_w: tuple[float, floa
         _check_reading(meter, start, before)
         before = start
         for _ in range(10):
-            world.spend(0.1, power_w)
+            world.spend(step_s, power_w)
             reading = meter.read()
             _check_reading(meter, reading, before)
             before = reading
@@ -139,15 +140,15 @@ def _check_standing_still(meter: Meter) -> None:
     assert second.energy_j == first.energy_j, f"{second.energy_j - first.energy_j} J were counted while no time passed"
 
 
-def _check_lost_and_found(meter: Meter, world: MeteredWorld, power_w: float) -> None:
+def _check_lost_and_found(meter: Meter, world: MeteredWorld, power_w: float, step_s: float) -> None:
     """A lost sensor is said, not hidden; once back, the meter goes on."""
     before = meter.read()
     world.take_away()
     for _ in range(2):
-        world.spend(0.1, power_w)
+        world.spend(step_s, power_w)
         _check_refuses(meter)
     world.give_back()
-    world.spend(0.1, power_w)
+    world.spend(step_s, power_w)
     after = meter.read()
     _check_reading(meter, after, before)
     window = window_energy(before, after)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class TaskRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -131,6 +131,8 @@ class SampleRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     tx_bytes: int | None = None
     power_w: float | None = None
     power_source: str | None = None
+    other_cpu: float | None = None
+    wifi_power_save: bool | None = None
 
 
 class EventRecord(msgspec.Struct, kw_only=True, omit_defaults=True):

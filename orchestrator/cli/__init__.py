@@ -34,6 +34,11 @@ class Verb(NamedTuple):
 
 VERBS: tuple[Verb, ...] = (
     Verb("init", "orchestrator.cli.init", "Make a starter inventory and experiment; never overwrites."),
+    Verb(
+        "check",
+        "orchestrator.cli.check",
+        "Examine hosts: reachability, clocks, throttling, Wi-Fi, disk, versions; each finding with its fix.",
+    ),
     Verb("plan", "orchestrator.cli.plan", "Show what would run: cells, hours, tasks, bytes; touches nothing."),
     Verb("run", "orchestrator.cli.run", "Run an experiment on its hosts."),
     Verb("resume", "orchestrator.cli.resume", "Finish a run: only what is missing is run."),

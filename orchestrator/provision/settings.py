@@ -111,6 +111,8 @@ class Setup:
             "shares_machine": member.host.connection == "local"
             and sum(host.connection == "local" for host in self.plan.hosts) > 1,
             "meter_options": dict(member.host.meter_options),
+            "second_meter": member.host.second_meter,
+            "second_meter_options": dict(member.host.second_meter_options),
             "liveness": self.pace.liveness,
             "orphan_after_s": self.pace.orphan_after_s,
         }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgebed.errors import BadInput, WorkFailed
 from edgebed.metering.base import Meter, MeterDriver, MeterSetup, Reading
+from edgebed.metering.integral import PowerIntegral
 from edgebed.metering.kernel_files import read_bytes, read_integer
 
 GAIN_ERROR_FRACTION = 0.015
@@ -80,11 +81,9 @@ class Ina2xxMeter:
         self.error = _gain_error_fraction(setup)
         self._sensor = _choose(_find_sensors(setup.sysfs_root), setup)
         self.source = f"measured:{self._sensor.chip}"
-        self._energy_j = 0.0
-        self._error_j = 0.0
-        self._unseen = False
-        self._last_s = self._clock.now_s()
-        self._last = self._sample()
+        first_s = self._clock.now_s()
+        first = self._sample()
+        self._sum = PowerIntegral(self.error, LONGEST_INTERVAL_S, first_s, first.power_w, first.step_w)
 
     def read(self) -> Reading:
         """Read the sensor and add the energy since the reading before.
@@ -95,19 +94,11 @@ class Ina2xxMeter:
         try:
             sample = self._sample()
         except WorkFailed:
-            self._unseen = True
+            self._sum.lose()
             raise
         now_s = self._clock.now_s()
-        self._integrate(now_s - self._last_s, sample)
-        self._last_s, self._last, self._unseen = now_s, sample, False
-        return Reading(now_s, self._energy_j, sample.power_w, self._error_j, self.source)
-
-    def _integrate(self, interval_s: float, sample: _Sample) -> None:
-        energy_j = (self._last.power_w + sample.power_w) / 2 * interval_s
-        self._energy_j += energy_j
-        self._error_j += self.error * energy_j + max(self._last.step_w, sample.step_w) / 2 * interval_s
-        if self._unseen or interval_s > LONGEST_INTERVAL_S:
-            self._error_j += energy_j
+        self._sum.add(now_s, sample.power_w, sample.step_w)
+        return Reading(now_s, self._sum.energy_j, sample.power_w, self._sum.error_j, self.source)
 
     def _sample(self) -> _Sample:
         sample = _read_sample(self._sensor, self._channel)
