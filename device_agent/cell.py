@@ -206,6 +206,8 @@ class CellRun:
         if problem != self._meter_problem:
             self._meter_problem = problem
             self.event("meter_lost" if problem else "meter_back", now_s, problem=problem)
+        for found in self._around.telemetry.take_disagreements():
+            self.event("meters_disagree", now_s, **found.detail)
         self._timers.at(now_s + self._around.config.sample_interval_s, self._sample)
 
     def _write_samples(self) -> None:
