@@ -40,10 +40,13 @@ VERBS: tuple[Verb, ...] = (
         "Examine hosts: reachability, clocks, throttling, Wi-Fi, disk, versions; each finding with its fix.",
     ),
     Verb("plan", "orchestrator.cli.plan", "Show what would run: cells, hours, tasks, bytes; touches nothing."),
+    Verb("deploy", "orchestrator.cli.deploy", "Install edgebed on hosts; the second time changes nothing."),
     Verb("run", "orchestrator.cli.run", "Run an experiment on its hosts."),
     Verb("resume", "orchestrator.cli.resume", "Finish a run: only what is missing is run."),
     Verb("runs", "orchestrator.cli.runs", "Look into runs: list them, show one, query one with SQL."),
     Verb("report", "orchestrator.cli.report", "Write one self-contained HTML report of runs."),
+    Verb("clean", "orchestrator.cli.clean", "Undo every change that deploy made on hosts."),
+    Verb("release", "orchestrator.cli.release", "Take hosts from an orchestrator that is gone."),
     Verb("list", "orchestrator.cli.list_", "List the policies, workloads, boards or meters that there are."),
 )
 
