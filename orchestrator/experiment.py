@@ -17,6 +17,7 @@ from edgebed.protocol.cells import ChannelSettings, RewardSettings, Timeouts
 from edgebed.protocol.messages import MAX_HEADER_BYTES
 from orchestrator.documents import Document, KeyPath, Origin, dotted, load_document, parse_value
 from orchestrator.experiment_file import ExperimentFile, PlacementName, Registered, spelt_out
+from orchestrator.faults.schedule import FaultRule
 from orchestrator.sweep import Change, combine
 from orchestrator.validation import problems_of, raise_problems
 from workloads.arrival_files import settings_from_plain, settings_to_plain
@@ -48,6 +49,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         changes: what the sweep sets, by dotted key.
         workload_options: as hosts get them: files of the user's are named by their checksum, see `workloads.files`.
         arrivals: plain data of `workloads.arrivals`, the deadline and a trace's rows in it.
+        faults: what is done to the hosts in each cell.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     reward: RewardSettings
     on_refusal: Literal["fail", "local"]
     timeouts: Timeouts
+    faults: list[FaultRule] = []
 
     @property
     def horizon_s(self) -> float:
@@ -308,4 +311,5 @@ def _setting(name: str, changes: tuple[Change, ...], file: ExperimentFile, arriv
             task_s=file.timeouts.task_s or TASK_TIMEOUT_DEADLINES * longest_s,
             prepare_s=file.timeouts.prepare_s,
         ),
+        faults=[each.rule() for each in file.faults],
     )

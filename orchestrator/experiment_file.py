@@ -12,6 +12,8 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from edgebed.policies import policy_class, policy_names
 from edgebed.policies.base import Policy, read_options
 from orchestrator.documents import KeyPath
+from orchestrator.faults import file as faults_file
+from orchestrator.faults.file import FaultChoice
 from orchestrator.validation import Name, Strict, unknown_name
 from workloads import load_workload, workload_names
 
@@ -174,7 +176,7 @@ class ExperimentFile(Strict):
     on_refusal: Literal["fail", "local"] = "fail"
     timeouts: TimeoutChoice = TimeoutChoice()
     stop: Annotated[dict[str, Any] | None, _unavailable("conditions that end a cell early are")] = None
-    faults: Annotated[list[Any] | dict[str, Any] | None, _unavailable("faults are")] = None
+    faults: list[FaultChoice] = Field(default_factory=list, max_length=1000)
     sweep: dict[str, Any] | None = None
 
     @model_validator(mode="before")
@@ -244,6 +246,7 @@ def spelt_out(data: dict[str, Any]) -> dict[str, Any]:
         long["workload"] = _workload_spelt_out(long["workload"])
     if isinstance(long.get("policies"), list):
         long["policies"] = [{"name": each} if isinstance(each, str) else each for each in long["policies"]]
+    long["faults"] = faults_file.spelt_out(long.get("faults"))
     if isinstance(long.get("channels"), int):
         long["channels"] = {"count": long["channels"]}
     return {key: value for key, value in long.items() if value is not None or key not in _MAY_BE_EMPTY}

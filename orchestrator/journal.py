@@ -36,11 +36,28 @@ class Journal:
 
     def note(self, kind: str, **detail: object) -> None:
         """Something has happened."""
+        self.note_of(self._name, kind, detail)
+
+    def note_of(self, host: str, kind: str, detail: dict[str, object], *, t_s: float | None = None) -> None:
+        """Something has happened to a host.
+
+        Args:
+            host: its name.
+            kind: what.
+            detail: what there is to know of it.
+            t_s: when, on the run clock; None for now.
+        """
         text = json.dumps(detail)
         _log.info("%s %s", kind, text)
-        row = EventRecord(t_s=self._run_clock(), host=self._name, kind=kind, detail=text)
+        row = EventRecord(t_s=self._run_clock() if t_s is None else t_s, host=host, kind=kind, detail=text)
         self._sequence += 1
         self._writer.append([Record(self._sequence, OUTSIDE, "event", self._encode(row))])
+
+    def details(self, kind: str) -> list[dict[str, object]]:
+        """What was noted of this kind, by earlier sessions too."""
+        self._writer.sync()
+        rows = [msgspec.msgpack.decode(record.row, type=EventRecord) for record in read_segment(self._path)]
+        return [json.loads(row.detail) for row in rows if row.kind == kind]
 
     def close(self) -> None:
         """Sync and close the segment."""

@@ -20,6 +20,7 @@ from edgebed.trace.runs import LATEST, PLAN_FILE
 from edgebed.types import ObservationSpec
 from orchestrator.experiment import Experiment, PlannedPolicy, Setting, load_experiment
 from orchestrator.experiment_file import policy_kind
+from orchestrator.faults.planning import plan_faults
 from orchestrator.inventory import Inventory, load_inventory
 from orchestrator.plan_file import (
     Cell,
@@ -109,6 +110,7 @@ def plan_of(experiment: Experiment, inventory: Inventory) -> Plan:
         settings=list(experiment.settings),
         listed_cells=cells,
         task_lists=lists,
+        fault_lists=plan_faults(experiment, inventory),
     )
     return with_hash(with_hosts(plan, inventory))
 

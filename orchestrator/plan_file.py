@@ -16,6 +16,7 @@ from edgebed.errors import BadInput, Problem, RunConflict
 from edgebed.metering.board import Board
 from edgebed.protocol.cells import CellSpec
 from orchestrator.experiment import PlannedPolicy, Setting, WorkloadSource
+from orchestrator.faults.schedule import FaultList, PlannedFault
 from orchestrator.inventory import Host, Inventory
 from orchestrator.plan_text import plan_from_text, plan_to_text
 from workloads.arrivals import PlannedTask, planned_tasks
@@ -110,6 +111,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     settings: list[Setting]
     listed_cells: list[Cell] = msgspec.field(name="cells")
     task_lists: list[TaskList] = msgspec.field(name="tasks")
+    fault_lists: list[FaultList] = msgspec.field(name="faults", default_factory=list)
 
     @property
     def cells(self) -> list[PlannedCell]:
@@ -142,6 +144,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             if found.seed == seed and found.device == device and setting in found.settings:
                 return found
         raise BadInput(f"the plan has no tasks for seed {seed}, setting {setting!r}, device {device!r}")
+
+    def faults_of(self, seed: int, setting: str) -> list[PlannedFault]:
+        """The faults of every cell with this seed and setting, in the order of time."""
+        found = (each.faults for each in self.fault_lists if each.seed == seed and setting in each.settings)
+        return next(found, [])
 
     def check_hosts(self, inventory: Inventory) -> None:
         """Compare with hosts that were read again, as resuming does: they hold the paths of keys, the plan does not.

@@ -185,6 +185,8 @@ class _Work:
             is_adopted = not is_new and self._adopt()
             if not is_adopted:
                 self._session.open()
+            if self._session.faults is not None:
+                self._session.wait_for(self._hosts.deployment.in_background(self._session.faults.check))
             self._software = self._hosts.deployment.in_background(provenance.software)
             self._take_up(is_adopted=is_adopted)
             for cell_id in self.attempts.cell_ids:
@@ -203,7 +205,10 @@ class _Work:
         """Find the programs of an earlier session; what cannot be used any more is collected and removed."""
         if not self._hosts.own_folder.exists():
             return False
-        if self._session.adopt():
+        is_adopted = self._session.adopt()
+        for problem in self._hosts.sweep_faults("resume"):
+            self._hosts.collector.complain(problem)
+        if is_adopted:
             self._hosts.journal.note("programs_adopted")
             return True
         self._hosts.collector.remember()

@@ -13,6 +13,7 @@ from orchestrator.backends.conductor import Conductor
 from orchestrator.backends.run_clock import RunClock
 from orchestrator.backends.session import Patience, Session
 from orchestrator.collect import Collector
+from orchestrator.faults.driver import FaultDriver
 from orchestrator.interrupts import Interrupts
 from orchestrator.journal import Journal
 from orchestrator.plan_file import Plan
@@ -62,14 +63,31 @@ class Hosts:
         grace_s = HASTY_GRACE_S if self.interrupts.count > 1 else STOP_GRACE_S
         return self.session.wait_for(self.deployment.in_background(lambda: self.deployment.stop(grace_s)))
 
+    def sweep_faults(self, by: str) -> list[str]:
+        """See that no fault is left on any host.
+
+        Args:
+            by: what ends those that are, in a word.
+
+        Returns:
+            A sentence for each that may be left.
+        """
+        faults = self.session.faults
+        if faults is None:
+            return []
+        self.session.doing = "lifting faults"
+        self.session.lift_faults(self.session.patience.lift_s)
+        return list(dict.fromkeys([*faults.unlifted, *faults.sweep(by, self.session.wait_for)]))
+
     def dismantle(self) -> list[str]:
         """End the programs, fetch all that is still on the hosts, and leave nothing there if all of it came.
 
         Returns:
             A sentence for each thing that failed.
         """
+        problems = self.sweep_faults("end")
         self.session.doing = "stopping programs"
-        problems = self.stop_programs()
+        problems += self.stop_programs()
         self.session.doing = "collecting"
         recovered = self.session.recover(self.deployment.members)
         problems += self.session.wait_for(
@@ -126,6 +144,7 @@ def assemble(
         limits=pace.liveness,
         patience=patience,
         on_turn=on_turn,
+        faults=FaultDriver(plan, deployment, journal, clock, run_clock.now_s) if plan.fault_lists else None,
     )
     conductor = Conductor(session, attempts, run_clock)
     return Hosts(

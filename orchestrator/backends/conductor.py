@@ -81,6 +81,8 @@ class Conductor:
         """
         attempt = self.enter(spec)
         if attempt.state == "running" and self._goes_on(attempt):
+            if self._session.faults is not None:
+                self._session.faults.begin(spec, self.start_s, is_taken_over=True)
             self._session.journal.note("cell_taken_over", cell=attempt.cell_id, attempt=attempt.attempt)
             self._collected(attempt, self._follow)
             return True
@@ -185,6 +187,8 @@ class Conductor:
             self._session.turn()
             self._session.check_interrupts()
         self._joins_seen = self._session.control.joins
+        if self._session.faults is not None:
+            self._session.faults.begin(self.watch.spec, self.start_s)
         self._session.journal.note("cell_started", cell=attempt.cell_id, attempt=attempt.attempt, serial=attempt.serial)
 
     def _follow(self) -> None:
@@ -229,6 +233,7 @@ class Conductor:
             is_over: nobody runs it any more; so nobody tells when it has sent everything, and the files are asked.
         """
         self._session.doing = "collecting"
+        self._session.lift_faults(self._session.patience.lift_s)
         lost_before = dict(self.watch.given_up)
         attempt.reason = reason
         if attempt.run_clock_s is not None:

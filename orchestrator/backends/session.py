@@ -25,6 +25,7 @@ from edgebed.protocol.messages import Error, Members, Ready, Records, Role
 from orchestrator.backends.control import ControlLink
 from orchestrator.backends.watch import CellWatch
 from orchestrator.collect import Collector
+from orchestrator.faults.driver import FaultDriver
 from orchestrator.interrupts import Interrupts
 from orchestrator.journal import Journal
 from orchestrator.provision.deployment import Deployment
@@ -46,6 +47,7 @@ class Patience:
         connect_s: for the controller's first welcome.
         silence_s: after it a member's program is looked at on its host, every ``look_s``.
         grace_s: for a cell's end, beyond its horizon and its tasks' time-out.
+        lift_s: for the hosts' faults to be lifted.
         drain_s: for a member to send what it has, after a stop.
     """
 
@@ -54,6 +56,7 @@ class Patience:
     silence_s: float = 3.0
     look_s: float = 1.0
     grace_s: float = 5.0
+    lift_s: float = 10.0
     drain_s: float = 10.0
     take_over_s: float = 3.0
 
@@ -68,6 +71,7 @@ class Session:
     Args:
         deployment: the hosts, brought up by `open` or `adopt`.
         on_turn: called about every 0.1 s, for whoever shows how things go.
+        faults: what is done to the hosts while cells run; None when nothing is.
 
     Attributes:
         watch: the members of the current or last cell.
@@ -87,6 +91,7 @@ class Session:
         limits: Liveness | None = None,
         patience: Patience | None = None,
         on_turn: Callable[[Session], None] = lambda session: None,
+        faults: FaultDriver | None = None,
     ) -> None:
         self.deployment = deployment
         self.patience = patience or Patience()
@@ -96,6 +101,7 @@ class Session:
         self.interrupts = interrupts
         self.limits = limits or Liveness()
         self.on_turn = on_turn
+        self.faults = faults
         self.collector = collector
         self.journal = journal
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -213,6 +219,8 @@ class Session:
             if self._control.is_up and self.watch is not None:
                 self.watch.hear_controller(self.clock.now_s())
         self._look_at_programs()
+        if self.faults is not None:
+            self.faults.turn()
         self.on_turn(self)
 
     def _handle(self, message: msgspec.Struct, payload: bytes | None) -> None:
@@ -243,6 +251,15 @@ class Session:
         if self.watch.silent(now_s, self.patience.silence_s):
             self._look_due_s = now_s + self.patience.look_s
             self._looking = self.deployment.in_background(self.deployment.states)
+
+    def lift_faults(self, patience_s: float) -> None:
+        """End the faults of the current cell; those that a host does not end in this time are left to its own timer."""
+        if self.faults is None:
+            return
+        self.faults.end()
+        give_up_s = self.clock.now_s() + patience_s
+        while self.faults.is_lifting and self.clock.now_s() < give_up_s and self.interrupts.count < 2:
+            self.turn(NEXT_TO_NOTHING_S)
 
     def check_interrupts(self) -> None:
         """Has someone asked to stop?

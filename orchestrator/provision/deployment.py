@@ -293,6 +293,14 @@ class Deployment:
     def _states_of(self, host: str) -> dict[str, ProgramState]:
         return self._supervision(host).states(programs_on(host, self.members))
 
+    def pid_of(self, host: str, program: str) -> int | None:
+        """The process of a program; None when it does not run.
+
+        Raises:
+            RemoteError: the host was lost.
+        """
+        return self._supervision(host).states([program])[program].pid
+
     def log_tail(self, member: Member) -> str:
         """The last lines that a program has logged.
 
