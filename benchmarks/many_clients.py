@@ -81,7 +81,7 @@ class Clients:
             self._server.listen()
             for socket, _ in self._poller.poll(100):
                 link = self._links[socket]
-                for message, _ in link.receive():
+                for message, _ in link.receive(limit=1, is_signalled=True):
                     assert isinstance(message, TaskResult), message
                     self.done += 1
                     if now_s < end_s:

@@ -67,8 +67,8 @@ class Agent:
         while True:
             now_s = clock.now_s()
             self._link.tick(now_s)
-            self._poller.poll(max(0, int((self._link.due_s - now_s) * 1000) + 1))
-            for message, _ in self._link.receive():
+            is_signalled = bool(self._poller.poll(max(0, int((self._link.due_s - now_s) * 1000) + 1)))
+            for message, _ in self._link.receive(is_signalled=is_signalled):
                 if isinstance(message, TaskResult):
                     return self._stages(upload, message, begin_s)
 

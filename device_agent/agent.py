@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -204,7 +204,7 @@ class Agent:
         self.waker.has_waited(self.waker.read_fd in ready)
         self._notice_stall(max(due_s, now_s))
         # First all that has come, then what is due: a result that waited in a buffer came in time.
-        self._receive()
+        self._receive(ready)
         for job in self._executor.finished():
             self._finished(job)
         if self._notice_stall(self._seen_s):
@@ -259,8 +259,8 @@ class Agent:
 
     # -- what comes ---------------------------------------------------------------------------------------------------
 
-    def _receive(self) -> None:
-        for message, _ in self._control.receive():
+    def _receive(self, ready: Container[object]) -> None:
+        for message, _ in self._control.receive(is_signalled=self._control.socket in ready):
             now_s = self._told_s = self._clock.now_s()
             if isinstance(message, Acknowledge):
                 self._reporter.acknowledge(message.last, now_s)
@@ -270,7 +270,7 @@ class Agent:
             else:
                 self._member.handle(message, now_s)
         for name, server in self._servers.items():
-            for answer, _ in server.link.receive():
+            for answer, _ in server.link.receive(is_signalled=server.link.socket in ready):
                 self._answered(name, answer, self._clock.now_s())
 
     def _answered(self, name: str, message: TaskMessage, now_s: float) -> None:

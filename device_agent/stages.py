@@ -6,14 +6,14 @@ how up- and downlink share their sum uses the estimated clock offset, so no erro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from edgebed.protocol.messages import TaskResult
 from edgebed.trace.schema import STAGES
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(Struct, frozen=True):
     """Seconds in each stage, in the order of `edgebed.trace.schema.STAGES`; 0 where a task did not enter."""
 
     device_queue_s: float = 0.0
@@ -54,8 +54,7 @@ def refused_stages(since_s: float, upload_start_s: float | None, refused_s: floa
     return Stages(uplink_queue_s=upload_start_s - since_s, uplink_s=refused_s - upload_start_s)
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTrip:
+class RoundTrip(Struct, frozen=True):
     """A part's way to an edge server and back.
 
     Attributes:

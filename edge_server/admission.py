@@ -7,24 +7,16 @@ is counted at once, so uploads in progress can never grow beyond the limits, wha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from dataclasses import dataclass
+
+import msgspec
 
 from edgebed.protocol.front import Session
 from edgebed.protocol.messages import CHUNK_BYTES, WINDOW_CHUNKS, Offer, Refusal, RefusalReason
 from workloads.base import Payload
 
 
-class Phase(Enum):
-    """How far a task has come."""
-
-    UPLOADING = auto()
-    COMPLETE = auto()
-    RELEASED = auto()
-
-
-@dataclass(slots=True, eq=False)
-class HeldTask:
+class HeldTask(msgspec.Struct, eq=False):
     """A task that the server has admitted and not yet answered.
 
     All stamps are the server's monotonic clock.
@@ -33,7 +25,8 @@ class HeldTask:
         session: who offered it.
         chunks: how many make up the payload. credited: how many of them the device may have sent.
         parts: the bytes that have come. payload: all of them, once the last has come.
-        abandoned: nobody waits for the answer any more.
+        is_released: it is out of the table.
+        is_abandoned: nobody waits for the answer any more.
         predicted: what the worker found, or None when ``problem`` says why it found nothing.
         granted_bps: mean rate that its channel granted; 0 when the channel is not shaped.
     """
@@ -47,10 +40,10 @@ class HeldTask:
     chunks: int
     credited: int = 0
     received_bytes: int = 0
-    parts: list[Payload] = field(default_factory=list)
+    parts: list[Payload] = []
     payload: Payload | None = None
-    phase: Phase = Phase.UPLOADING
-    abandoned: bool = False
+    is_released: bool = False
+    is_abandoned: bool = False
     received_s: float = 0.0
     started_s: float = 0.0
     finished_s: float = 0.0
@@ -58,6 +51,11 @@ class HeldTask:
     granted_bps: float = 0.0
     predicted: list[int] | None = None
     problem: tuple[RefusalReason, str] | None = None
+
+    @property
+    def is_uploading(self) -> bool:
+        """Are bytes of it still to come?"""
+        return self.payload is None and not self.is_released
 
     @property
     def key(self) -> tuple[str, str]:
@@ -167,7 +165,7 @@ class Admission:
             self.uploading_bytes += size
         else:
             task.payload, task.received_bytes = payload, size
-            task.phase, task.received_s = Phase.COMPLETE, now_s
+            task.received_s = now_s
         return task
 
     def _why_not(self, key: tuple[str, str], offer: Offer, payload: Payload | None) -> tuple[RefusalReason, str]:
@@ -206,7 +204,7 @@ class Admission:
             What is wrong with the piece, or None. A task with a wrong piece is of no use: release it.
         """
         expected = len(task.parts)
-        if task.phase is not Phase.UPLOADING or index != expected:
+        if not task.is_uploading or index != expected:
             return RefusalReason.BAD_PAYLOAD, f"chunk {index} came; {expected} was expected"
         if index >= task.credited:
             return RefusalReason.BAD_PAYLOAD, f"chunk {index} came without a credit"
@@ -219,7 +217,7 @@ class Admission:
         if task.received_bytes == task.payload_bytes:
             task.payload = data if len(task.parts) == 1 else b"".join(task.parts)
             task.parts = []
-            task.phase, task.received_s = Phase.COMPLETE, now_s
+            task.received_s = now_s
         return None
 
     def credit_due(self, task: HeldTask) -> int:
@@ -238,9 +236,9 @@ class Admission:
 
     def release(self, task: HeldTask) -> None:
         """Forget a task and free what it claims. Repeating it does no harm."""
-        if task.phase is Phase.RELEASED:
+        if task.is_released:
             return
-        task.phase = Phase.RELEASED
+        task.is_released = True
         del self._tasks[task.key]
         self.held_bytes -= task.payload_bytes
         self.uploading_bytes -= task.payload_bytes - task.received_bytes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import zmq
 
-from edge_server.admission import Admission, HeldTask, Phase, ServedCell
+from edge_server.admission import Admission, HeldTask, ServedCell
 from edge_server.channels import ChannelArbiter, Grant
 from edge_server.workers import ServiceTime, WorkerPool
 from edgebed.clock import Clock
@@ -35,7 +35,6 @@ _log = logging.getLogger("edge_server")
 class IntakeCounters:
     """What has become of the tasks, for telemetry and tests."""
 
-    admitted: int = 0
     refused: int = 0
     answered: int = 0
     failed: int = 0
@@ -98,8 +97,7 @@ class Intake:
             self.counters.refused += 1
             self._front.send(session, task)
             return
-        self.counters.admitted += 1
-        if task.phase is Phase.COMPLETE:
+        if clip is not None:
             self._start(task)
         elif self.arbiter is not None:
             self._send_grants(self.arbiter.join(task, task.channel, task.payload_bytes, now_s))
@@ -108,7 +106,7 @@ class Intake:
         task = self._admission.get(session.name, chunk.task_id)
         if task is None:
             return  # it was cancelled or refused while this chunk was on its way
-        if payload is None or task.phase is not Phase.UPLOADING:
+        if payload is None or not task.is_uploading:
             text = f"chunk {chunk.index} " + ("without its bytes" if payload is None else "after the last one")
             self._front.reply_error(session.identity, ProtocolError(ErrorCode.UNEXPECTED, text), chunk.task_id)
             return
@@ -127,16 +125,22 @@ class Intake:
         if task is not None:
             self._drop(task)
 
+    @property
+    def has_backlog(self) -> bool:
+        """Do complete tasks wait for a worker?"""
+        return self._pool is not None and len(self._pool.queue) > 0
+
     def _start(self, task: HeldTask) -> None:
         assert self._pool is not None, "admission lets tasks in only when a pool is ready"
         self._pool.queue.put(task)
 
     def _drop(self, task: HeldTask) -> bool:
         """Let go of a task whose answer nobody wants; False when a worker has it, which then ends for nothing."""
-        if task.phase is Phase.UPLOADING and self.arbiter is not None:
-            self._send_grants(self.arbiter.leave(task, self._clock.now_s()))
-        if task.phase is Phase.COMPLETE and (self._pool is None or not self._pool.queue.withdraw(task)):
-            task.abandoned = True
+        if task.is_uploading:
+            if self.arbiter is not None:
+                self._send_grants(self.arbiter.leave(task, self._clock.now_s()))
+        elif self._pool is None or not self._pool.queue.withdraw(task):
+            task.is_abandoned = True
             return False
         self._admission.release(task)
         return True
@@ -152,7 +156,7 @@ class Intake:
     def left(self, session: Session, reason: str) -> None:
         """A device is gone. What is complete is still executed: it may only have lost the connection."""
         for task in self._tasks_of(session.name):
-            if task.phase is Phase.UPLOADING or reason != "silent":
+            if task.is_uploading or reason != "silent":
                 self._drop(task)
 
     def _tasks_of(self, device: str) -> list[HeldTask]:
@@ -178,7 +182,7 @@ class Intake:
         """Answer what the workers have finished."""
         while finished:
             task = finished.popleft()
-            if task.abandoned:
+            if task.is_abandoned:
                 self._admission.release(task)
             elif task.predicted is None:
                 assert task.problem is not None

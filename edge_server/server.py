@@ -8,6 +8,7 @@ import threading
 from collections import deque
 
 from edge_server.admission import Admission, HeldTask
+from edge_server.channels import ChannelArbiter
 from edge_server.intake import Intake
 from edge_server.membership import Membership
 from edge_server.telemetry import Telemetry
@@ -87,6 +88,7 @@ class EdgeServer:
         self._lock = threading.Lock()
         self._lock.acquire()
         self._due_s = clock.now_s()
+        self._patience_ms = 0
         self._is_orphaned = False
 
     def stop(self) -> None:
@@ -111,43 +113,64 @@ class EdgeServer:
 
     def turn(self) -> None:
         """Wait for whatever comes next, and deal with it."""
-        self._sleep()
-        # All that has come is taken before any of it is dealt with: then the last call into the socket comes before
-        # the hand-over, and a worker that has got the interpreter finds the front free.
-        for session, message, payload in list(self._front.receive(BATCH)):
-            self._intake.handle(session, message, payload)
+        is_signalled = self._sleep()
+        # All that has come is taken before any of it is dealt with, and tasks are handed to the workers last: then a
+        # worker that wakes finds this thread asleep, and both the interpreter and the front free.
+        came = list(self._front.receive(BATCH, is_signalled=is_signalled))
         if self._finished:
             self._intake.answer(self._finished)
         now_s = self._clock.now_s()
-        if self._intake.arbiter is not None:
-            self._intake.grant(now_s)
         if now_s >= self._due_s or self._prepared:
             self._due_s = now_s + HOUSEKEEPING_S
             self._keep_house(now_s)
+        self._patience_ms = max(0, math.ceil((self._due_s - now_s) * 1000))
+        for session, message, payload in came:
+            self._intake.handle(session, message, payload)
+        if self._intake.arbiter is not None:
+            self._grant(self._intake.arbiter)
 
-    def _sleep(self) -> None:
-        """Wait for a socket, a worker or the next timer. Meanwhile the front is the workers' to use."""
+    def _grant(self, arbiter: ChannelArbiter[HeldTask]) -> None:
+        """Grant what is due by now, and wait no longer than until there will be more."""
+        now_s = self._clock.now_s()
+        self._intake.grant(now_s)
+        self._patience_ms = max(0, math.ceil((min(self._due_s, arbiter.due_s()) - now_s) * 1000))
+
+    def _sleep(self) -> bool:
+        """Wait for a socket, a worker or the next timer. Meanwhile the front is the workers' to use.
+
+        Returns:
+            Has the front got mail?
+        """
         self._waker.will_wait()
         is_quiet = self._front.is_drained or not self._front.has_mail()
         if self._finished or self._prepared or self.stopping or not is_quiet:
             self._waker.has_waited(False)
-            return
+            return not is_quiet
         self._lock.release()
-        signalled = self._descriptors.sleep(self._patience_ms())
+        signalled = self._descriptors.sleep(self._patience_ms)
         self._lock.acquire()
+        if signalled == self._front_alone:
+            self._waker.has_waited(False)
+            return True
         self._waker.has_waited(self._waker.read_fd in signalled)
-        if signalled != self._front_alone and self._control_descriptor() in signalled:
+        if self._control_descriptor() in signalled:
             self._due_s = 0.0
+        return False
 
     def _handed_over(self) -> None:
-        """A worker has finished something: it answers by itself if it can, which saves waking the I/O thread."""
-        if self._lock.acquire(blocking=False):
+        """A worker has finished something.
+
+        When nothing waits for the worker it answers by itself, which saves waking the I/O thread. Under load the I/O
+        thread answers in batches, and the worker goes on with what waits.
+        """
+        if not self._intake.has_backlog and self._lock.acquire(blocking=False):
             try:
                 self._intake.answer(self._finished)
-                has_mail = self._front.has_mail()  # sending may have swallowed the signal that wakes the I/O thread
+                # Sending may have swallowed the signal that would wake the I/O thread.
+                must_wake = self._waker.is_waiting and self._front.has_mail()
             finally:
                 self._lock.release()
-            if not (has_mail or self._finished or self._prepared):
+            if not (must_wake or self._finished or self._prepared):
                 return
         self._waker.wake()
 
@@ -155,12 +178,6 @@ class EdgeServer:
         if self._link is None or self._link.socket.closed:
             return -1
         return self._descriptors.descriptor_of(self._link.socket)
-
-    def _patience_ms(self) -> int:
-        due_s = self._due_s
-        if self._intake.arbiter is not None:
-            due_s = min(due_s, self._intake.arbiter.due_s())
-        return max(0, math.ceil((due_s - self._clock.now_s()) * 1000))
 
     def _keep_house(self, now_s: float) -> None:
         while self._prepared:

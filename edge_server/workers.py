@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from statistics import median
 
-from edge_server.admission import HeldTask, Phase
+from edge_server.admission import HeldTask
 from edgebed.clock import Clock
 from edgebed.errors import ProtocolError
 from edgebed.protocol.messages import RefusalReason
@@ -167,8 +167,7 @@ class WorkerPool:
         task.started_s = self._clock.now_s()
         cpu_start_s = time.thread_time()
         try:
-            assert task.payload is not None
-            predicted = workload.execute(task.payload).predicted
+            predicted = workload.execute(task.payload).predicted  # type: ignore[arg-type]  # complete, or not queued
         except ProtocolError as error:
             task.problem = (RefusalReason.BAD_PAYLOAD, error.detail)
         except BaseException as error:  # whatever it was, the worker lives on
@@ -209,7 +208,7 @@ class ServiceTime:
         The work that is left is taken as shared out evenly, which is exact for one worker and a little low for more.
         Uploads in progress are not counted: they do not hold a worker up.
         """
-        left_s = [self._left_s(task, now_s) for task in tasks if task.phase is Phase.COMPLETE]
+        left_s = [self._left_s(task, now_s) for task in tasks if not task.is_uploading]
         return 0.0 if len(left_s) < workers else sum(left_s) / workers
 
     def _left_s(self, task: HeldTask, now_s: float) -> float:

@@ -44,6 +44,9 @@ NOW = int(zmq.NOBLOCK)
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 send_part = zmq.backend.Socket.send
 
+COPIED_BYTES = 1 << 16
+"""Payloads below this are copied: that is cheaper than keeping track of when they have been sent."""
+
 SEND_LIMIT = 4096
 """Messages that may wait for one slow peer before it is treated as gone."""
 
@@ -157,13 +160,23 @@ class Front(Generic[M]):
         self.is_drained = not zmq.zmq_poll(self._watched, 0)
         return not self.is_drained
 
-    def receive(self, limit: int = 256) -> Iterator[tuple[Session, M, zmq.Frame | None]]:
-        """Messages that have come, at most ``limit``, without waiting."""
+    def receive(self, limit: int = 256, *, is_signalled: bool = False) -> Iterator[tuple[Session, M, zmq.Frame | None]]:
+        """Messages that have come, at most ``limit``, without waiting.
+
+        Args:
+            limit: at least 1.
+            is_signalled: the caller knows that something has come, which saves asking for the first one.
+        """
         receive, sessions, decode = self.socket.recv, self.sessions, self._decoder.decode
         for _ in range(limit):
-            if not self.has_mail():
+            if not is_signalled and not self.has_mail():
                 return
-            identity = receive(NOW)
+            is_signalled = False
+            try:
+                identity = receive(NOW)
+            except zmq.Again:  # a signal for the socket itself
+                self.is_drained = True
+                return
             header = last = receive(NOW, False)  # a frame: it knows whether another follows, and whose it is
             payload = None
             if header.more:
@@ -172,7 +185,7 @@ class Front(Generic[M]):
             try:
                 if last.more:
                     self._refuse_rest(last)
-                message = decode(header.buffer)
+                message = decode(header.bytes)
                 session = sessions.get(identity)
                 if session is None or type(message) in SESSION_KINDS:
                     self._hold_session(identity, session, message, header)
@@ -264,7 +277,7 @@ class Front(Generic[M]):
                 send_part(self.socket, header, NOW)
             else:
                 send_part(self.socket, header, MORE)
-                self.socket.send(payload, NOW, copy=False)
+                send_payload(self.socket, payload)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
@@ -309,3 +322,11 @@ def _user_of(frame: zmq.Frame) -> str:
         if isinstance(user, str):
             return user
     return ""
+
+
+def send_payload(socket: Socket, payload: bytes | memoryview) -> None:
+    """Send the last frame of a message; a long one without copying it."""
+    if len(payload) < COPIED_BYTES:
+        send_part(socket, payload, NOW)
+    else:
+        socket.send(payload, NOW, copy=False)

@@ -16,7 +16,7 @@ from edgebed.clock import Clock
 from edgebed.configuration import Liveness, PeerAddress
 from edgebed.errors import ProtocolError
 from edgebed.protocol.codec import SESSION_KINDS, HeaderDecoder, encode
-from edgebed.protocol.front import MORE, NOW, Context, Socket, send_part
+from edgebed.protocol.front import MORE, NOW, Context, Socket, send_part, send_payload
 from edgebed.protocol.liveness import Backoff, ClockOffset, PeerLiveness
 from edgebed.protocol.messages import (
     MAX_PAYLOAD_BYTES,
@@ -35,9 +35,6 @@ from edgebed.protocol.security import KeyPair, secure_client
 from edgebed.protocol.waker import Descriptors
 
 M = TypeVar("M")
-
-COPIED_BYTES = 1 << 16
-"""Payloads below this are copied: that is cheaper than keeping track of when they have been sent."""
 
 
 class LinkState(StrEnum):
@@ -140,15 +137,23 @@ class Link(Generic[M]):
 
     # -- receiving --------------------------------------------------------------------------------------------------
 
-    def receive(self, limit: int = 256) -> Iterator[tuple[M, zmq.Frame | None]]:
+    def receive(self, limit: int = 256, *, is_signalled: bool = False) -> Iterator[tuple[M, zmq.Frame | None]]:
         """Messages for the owner that have come, at most ``limit``, without waiting.
 
         Malformed messages of the peer are dropped; the last is kept in ``last_error``.
+
+        Args:
+            limit: at least 1.
+            is_signalled: the caller's poller has just said that something is there, which saves asking once more.
         """
         for _ in range(limit):
-            if not self._is_open or not zmq.zmq_poll(self._watched, 0):
+            if not self._is_open or not (is_signalled or zmq.zmq_poll(self._watched, 0)):
                 return
-            header = last = self.socket.recv(NOW, False)
+            is_signalled = False
+            try:
+                header = last = self.socket.recv(NOW, False)
+            except zmq.Again:
+                return
             payload = None
             if header.more:
                 payload = last = self.socket.recv(NOW, False)
@@ -156,7 +161,7 @@ class Link(Generic[M]):
                 last = self.socket.recv(NOW, False)
             self._liveness.heard_s = now_s = self.clock.now_s()
             try:
-                message = self._decoder.decode(header.buffer)
+                message = self._decoder.decode(header.bytes)
             except ProtocolError as error:
                 self.last_error = Error(ErrorCode.BAD_MESSAGE, error.detail)
                 continue
@@ -205,7 +210,7 @@ class Link(Generic[M]):
                 send_part(self.socket, encode(message), NOW)
             else:
                 send_part(self.socket, encode(message), MORE)
-                self.socket.send(payload, NOW, copy=len(payload) < COPIED_BYTES)
+                send_payload(self.socket, payload)
         except zmq.Again:
             return False
         return True
@@ -226,8 +231,8 @@ class Link(Generic[M]):
 
     def tick(self, now_s: float) -> None:
         """Do what is due: introduce, ping, give up, try again. Call after `receive`, so that what has come counts."""
-        state = self.state
-        if state is LinkState.UP and now_s < self._liveness.next_ping_s and not self._liveness.dead(now_s):
+        state, liveness = self.state, self._liveness
+        if state is LinkState.UP and now_s < liveness.next_ping_s and not liveness.dead(now_s):
             return
         if state is LinkState.CLOSED:
             return

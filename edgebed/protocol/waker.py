@@ -18,14 +18,15 @@ class Waker:
 
     Attributes:
         read_fd: what the poller watches.
-        write_fd: for `signal.set_wakeup_fd`.
+        write_fd: what `wake` writes to.
+        is_waiting: the thread waits, or is about to.
     """
 
     def __init__(self) -> None:
         self.read_fd, self.write_fd = os.pipe()
         os.set_blocking(self.read_fd, False)
         os.set_blocking(self.write_fd, False)
-        self._waiting = False
+        self.is_waiting = False
 
     def fileno(self) -> int:
         """What pollers ask for."""
@@ -33,19 +34,19 @@ class Waker:
 
     def will_wait(self) -> None:
         """The thread is about to wait; look at what was handed over after this and before waiting."""
-        self._waiting = True
+        self.is_waiting = True
 
     def has_waited(self, is_readable: bool) -> None:
         """The thread is back; ``is_readable`` is what the poller said of the pipe."""
-        self._waiting = False
+        self.is_waiting = False
         if is_readable:
             with suppress(BlockingIOError):
                 os.read(self.read_fd, 4096)
 
     def wake(self) -> None:
         """From any thread: make the waiting thread come back, if it waits."""
-        if self._waiting:
-            self._waiting = False
+        if self.is_waiting:
+            self.is_waiting = False
             # A full pipe means that earlier calls have not been read yet: one is enough.
             with suppress(BlockingIOError):
                 os.write(self.write_fd, b"x")

@@ -18,6 +18,9 @@ DEVICE_AGENT = "device_agent"
 MODULES = {CONTROLLER: "edge_server.controller", EDGE_SERVER: "edge_server", DEVICE_AGENT: "device_agent"}
 """What ``python -m`` is given, by program."""
 
+ONE_THREAD = ("OPENBLAS_NUM_THREADS=1", "OMP_NUM_THREADS=1")
+"""Told to every program before numpy is loaded: whose threads would do nothing but take cores from what is measured."""
+
 STATE_ROOT = '"${XDG_STATE_HOME:-$HOME/.local/state}"/edgebed'
 """Where a host keeps what must outlive a program and must not be seen by others; in the words of its shell."""
 
@@ -88,7 +91,7 @@ class HostFolder:
 
     def command(self, python: str, program: str) -> list[str]:
         """How a program is started."""
-        return [python, "-m", MODULES[program], "--config", self.config(program)]
+        return ["env", *ONE_THREAD, python, "-m", MODULES[program], "--config", self.config(program)]
 
 
 def programs_on(host: str, members: Sequence[Member]) -> list[str]:

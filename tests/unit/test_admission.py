@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from edge_server.admission import Admission, HeldTask, Phase, ServedCell
+from edge_server.admission import Admission, HeldTask, ServedCell
 from edgebed.configuration import Liveness
 from edgebed.protocol.front import Session
 from edgebed.protocol.liveness import PeerLiveness
@@ -39,7 +39,7 @@ def admitted(made: Admission, *args: object, payload: bytes | None = None) -> He
 
 def test_an_offer_with_its_payload_is_complete_at_once() -> None:
     task = admitted(admission(), payload=b"x" * 30)
-    assert task.phase is Phase.COMPLETE
+    assert task.payload is not None
     assert task.payload == b"x" * 30
     assert (task.offered_s, task.received_s) == (1.0, 1.0)
 
@@ -109,9 +109,9 @@ def test_chunks_in_order_make_the_payload() -> None:
     made = admission()
     task = admitted(made, "t1", 25)
     for index, piece in enumerate((b"a" * 10, b"b" * 10, b"c" * 5)):
-        assert task.phase is Phase.UPLOADING
+        assert task.is_uploading
         assert made.chunk(task, index, memoryview(piece), 2.0 + index) is None
-    assert task.phase is Phase.COMPLETE
+    assert task.payload is not None
     assert task.payload == b"a" * 10 + b"b" * 10 + b"c" * 5
     assert task.received_s == 4.0
     assert made.uploading_bytes == 0
@@ -202,7 +202,7 @@ class AnyTraffic(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 10), index=st.integers(0, 12), size=st.integers(0, 12), credit=st.integers(0, 2))
     def sends_a_chunk(self, which: int, index: int, size: int, credit: int) -> None:
-        uploading = [task for task in self.made if task.phase is Phase.UPLOADING]
+        uploading = [task for task in self.made if task.is_uploading]
         if uploading:
             task = uploading[which % len(uploading)]
             task.credited += credit
@@ -212,7 +212,7 @@ class AnyTraffic(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 10))
     def sends_the_right_chunk(self, which: int) -> None:
-        uploading = [task for task in self.made if task.phase is Phase.UPLOADING]
+        uploading = [task for task in self.made if task.is_uploading]
         if uploading:
             task = uploading[which % len(uploading)]
             task.credited = task.chunks
