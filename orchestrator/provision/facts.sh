@@ -86,17 +86,18 @@ if [ "$clock" = chrony ]; then
     if [ ! -e /etc/chrony/conf.d/edgebed.conf ]; then asks_sudo=1; fi
 fi
 if [ -z "$record" ] || [ -n "$asks_sudo" ]; then
-    if sudo -n true 2>/dev/null; then say sudo yes; else say sudo no; fi
+    if [ "$uid" = 0 ] || sudo -n true 2>/dev/null; then say sudo yes; else say sudo no; fi
 fi
 
 tell='
 import importlib.util as util, struct, sys
 missing = [name for name in ("venv", "zipfile", "zlib", "_sqlite3", "_ctypes", "_ssl") if util.find_spec(name) is None]
-print("%d.%d" % sys.version_info[:2], 8 * struct.calcsize("P"), ",".join(missing) or "-")
+print(sys.executable, "%d.%d" % sys.version_info[:2], 8 * struct.calcsize("P"), ",".join(missing) or "-")
 '
 if [ -n "$python" ] || [ -z "$works" ] || [ -z "$record" ]; then
-    for each in ${python:-python3 python3.13 python3.12 python3.11}; do
-        if path=$(command -v "$each") && told=$("$path" -I -c "$tell" 2>/dev/null); then say python "$path $told"; fi
+    for each in "$python" python3 python3.13 python3.12 python3.11; do
+        if [ -n "$python" ] && [ "$each" != "$python" ]; then break; fi
+        if [ -n "$each" ] && told=$("$each" -I -c "$tell" 2>/dev/null); then say python "$told"; fi
     done
 fi
 :

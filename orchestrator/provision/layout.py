@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgebed.protocol.messages import Role
-from orchestrator.inventory import Host
-from orchestrator.plan_file import Plan
+
+if TYPE_CHECKING:  # what is only named here would take longer to import than a host to be checked
+    from orchestrator.inventory import Host
+    from orchestrator.plan_file import Plan
 
 CONTROLLER = "controller"
 EDGE_SERVER = "edge_server"

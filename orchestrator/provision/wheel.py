@@ -10,8 +10,6 @@ import base64
 import hashlib
 import io
 import os
-import tomllib
-import zipfile
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires
@@ -80,6 +78,8 @@ def own_requirements() -> tuple[str, ...]:
     Raises:
         BadInput: it runs from files that nobody has installed.
     """
+    import tomllib
+
     project = _SOURCES / "pyproject.toml"
     if project.is_file():
         described = tomllib.loads(project.read_text())["project"]
@@ -101,6 +101,8 @@ def wheel_bytes(files: dict[str, Path], requirements: tuple[str, ...]) -> bytes:
         files: by the name that they have in the wheel.
         requirements: for its metadata.
     """
+    import zipfile
+
     contents = {name: path.read_bytes() for name, path in files.items()}
     metadata = ["Metadata-Version: 2.1", "Name: edgebed", f"Version: {__version__}", "Requires-Python: >=3.11"]
     metadata += [f"Requires-Dist: {each}" for each in requirements]

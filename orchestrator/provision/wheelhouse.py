@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import threading
 from collections import defaultdict
 from dataclasses import dataclass
@@ -108,6 +107,8 @@ class Wheelhouse:
         return path
 
     def _archive_bytes(self, own: OwnWheel) -> bytes:
+        import tarfile  # costs more than all else that a deploy imports here, and is seldom needed
+
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w") as archive:
             for name, path in [(WHEEL_FILE, own.path), *((each.file, self.folder / each.file) for each in self.wheels)]:
