@@ -153,6 +153,12 @@ reap() { # wait for $child, whatever signals come meanwhile; how it ended is in 
         reaped=$?
         kill -0 "$child" 2>/dev/null || break
     done
+    # Above 128 it may be the signal that ended the waiting and not the child: the shell still knows how that ended.
+    if [ "$reaped" -gt 128 ]; then
+        wait "$child" 2>/dev/null
+        again=$?
+        [ "$again" -eq 127 ] || reaped=$again
+    fi
     child=
 }
 
