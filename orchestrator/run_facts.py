@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edgebed.trace.runs import Run
+from orchestrator.faults.schedule import BEGIN, FAILED
 from orchestrator.recognition import Recognition
 from orchestrator.verdict import SUSPECT_CLOCK_ERROR_S, RunFacts
 
@@ -80,6 +82,8 @@ def gather_facts(run: Run, planned: int, problems: Sequence[str] = ()) -> RunFac
         promised_accuracy=run.manifest.model.accuracy,
         other_work=dict(_other_work(run)),
         restarted=tuple(sorted(set(_restarted(events)))),
+        faults=Counter(_faults_done(events)),
+        faults_missed=kinds.count(FAILED),
         incidents={kind: kinds.count(kind) for kind in INCIDENTS if kind in kinds},
         problems=tuple(problems),
         **numbers,
@@ -97,6 +101,13 @@ def _other_work(run: Run) -> Iterator[tuple[str, float]]:
         # Hosts that are processes of one machine see, in their samples, the work of all of them.
         tasks_s = all_tasks_s if about.get("connection") == "local" else own_tasks_s
         yield host, max(0.0, cpu - tasks_s / (processors * duration_s))
+
+
+def _faults_done(events: Sequence[tuple[Any, ...]]) -> Iterator[str]:
+    """The kind of each fault that was part of the experiment and was done."""
+    for kind, _, detail in events:
+        if kind == BEGIN:
+            yield str(json.loads(detail)["kind"])
 
 
 def _restarted(events: Sequence[tuple[Any, ...]]) -> Iterator[str]:

@@ -58,6 +58,8 @@ class RunFacts:
         recognition: by site. promised_accuracy: of the model's card, share of frames; None when it is not known.
         other_work: by host, share of its processors' time in the cells that was busy and not with tasks; 0..1.
         restarted: names of programs that were restarted during the run.
+        faults: faults that were part of the experiment and were done, by kind.
+        faults_missed: those that could not be done.
         incidents: events that speak of a fault in a program, by kind.
         problems: what sealing found damaged or left out.
     """
@@ -78,6 +80,8 @@ class RunFacts:
     promised_accuracy: float | None = None
     other_work: Mapping[str, float] = field(default_factory=dict)
     restarted: tuple[str, ...] = ()
+    faults: Mapping[str, int] = field(default_factory=dict)
+    faults_missed: int = 0
     incidents: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -119,7 +123,8 @@ def _grave(facts: RunFacts) -> Iterator[str]:
     not_run, down = facts.count(frozenset({NOT_RUN})), facts.count(DOWN_REASONS)
     if _share(not_run, facts.planned) > INVALID_NOT_RUN_SHARE:
         yield f"{_of(not_run, facts.planned)} were never run: cells are missing."
-    if _share(down, facts.planned) > INVALID_DOWN_SHARE:
+    # Where something was broken on purpose, what was lost is what the run is to show.
+    if _share(down, facts.planned) > INVALID_DOWN_SHARE and not facts.faults:
         yield f"{_of(down, facts.planned)} were lost because a host or program was down."
     if facts.promised_accuracy is not None:
         for site in facts.recognition:
@@ -132,10 +137,15 @@ def _grave(facts: RunFacts) -> Iterator[str]:
 
 
 def _slight(facts: RunFacts) -> Iterator[str]:
+    if facts.faults:
+        done = ", ".join(f"{kind} {_times(count)}" for kind, count in sorted(facts.faults.items()))
+        yield f"Faults were part of the experiment: {done}; compare it only with runs that had the same."
+    if facts.faults_missed:
+        yield f"Planned faults that could not be done: {facts.faults_missed}; the event 'fault_failed' says why."
     not_run, down = facts.count(frozenset({NOT_RUN})), facts.count(DOWN_REASONS)
     if 0 < _share(not_run, facts.planned) <= INVALID_NOT_RUN_SHARE:
         yield f"{_of(not_run, facts.planned)} were never run."
-    if 0 < _share(down, facts.planned) <= INVALID_DOWN_SHARE:
+    if down and (facts.faults or _share(down, facts.planned) <= INVALID_DOWN_SHARE):
         yield f"{_of(down, facts.planned)} were lost because a host or program was down."
     if facts.restarted:
         yield f"Restarted during the run: {', '.join(facts.restarted)}."

@@ -16,14 +16,10 @@ from edgebed.errors import EdgebedError, WorkFailed
 from edgebed.protocol.cells import CellSpec
 from orchestrator.faults.hands import NOBODY, Hands, do, hands_of
 from orchestrator.faults.kinds import KINDS
-from orchestrator.faults.schedule import Act
+from orchestrator.faults.schedule import BEGIN, END, FAILED, Act
 from orchestrator.journal import Journal
 from orchestrator.plan_file import Plan
 from orchestrator.provision.deployment import Deployment
-
-BEGIN = "fault_begin"
-END = "fault_end"
-FAILED = "fault_failed"
 
 LIFT_AGAIN_S = 0.5
 """After a host could not be asked, or was not back yet."""

@@ -14,6 +14,11 @@ from edgebed.randomness import stream
 MAX_FAULTS = 10_000
 """In one cell."""
 
+BEGIN = "fault_begin"
+END = "fault_end"
+FAILED = "fault_failed"
+"""Kinds of events: a fault was done; it was lifted, or is over; it could not be done."""
+
 
 class FaultRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An entry of ``faults:``, as the experiment has it.

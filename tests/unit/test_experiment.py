@@ -121,7 +121,7 @@ def test_an_external_policy_needs_no_registered_name() -> None:
         ("workload: {name: instant, options: {colour: 1}}", "workload: workload instant: options ['colour']"),
         ("workload: {options: {}}", "workload.name: is missing"),
         ("scenario: droo", "scenario: scenarios are not available yet; leave the key out"),
-        ("faults: [kill]", "faults: faults are not available yet; leave the key out"),
+        ("faults: [kill]", "faults.0: is 'kill'; expected a mapping of keys"),
         ("stop: {tasks: 3}", "stop: conditions that end a cell early are not available yet; leave the key out"),
         ("backend: simulated", "backend: 'simulated' is not available yet; allowed: 'hosts'"),
         ("backend: simulate", "backend: is 'simulate'; did you mean simulated? allowed: 'hosts', 'simulated' or"),

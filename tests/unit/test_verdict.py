@@ -68,8 +68,14 @@ CASES: list[tuple[dict[str, Any], Standing, str]] = [
     ({"flags": {"throttled": 10, "emulated": 1000, "warm_up": 80}}, Standing.VALID, ""),
     ({"flags": {"under_voltage": 11}}, Standing.SUSPECT, "voltage"),
     ({"flags": {"overloaded": 11}}, Standing.SUSPECT, "overloaded"),
+    ({"flags": {"wifi_power_save": 11}}, Standing.SUSPECT, "Wi-Fi power saving"),
+    ({"flags": {"wifi_power_save": 10, "overloaded": 10}}, Standing.VALID, ""),
+    ({"incidents": {"meters_disagree": 3}}, Standing.SUSPECT, "'meters_disagree' was reported 3 times"),
     ({"other_work": {"pi-1": 0.51, "pi-2": 0.88, "pi-3": 0.5}}, Standing.SUSPECT, "up to 88 % .* of pi-1, pi-2 busy"),
     ({"other_work": {"pi-1": 0.5}}, Standing.VALID, ""),
+    ({"faults": {"kill": 2, "stop": 1}}, Standing.SUSPECT, "part of the experiment: kill 2 times, stop once"),
+    ({"faults": {"kill": 1}, "reasons": {"device_down": 500}}, Standing.SUSPECT, "500 of .* were lost"),
+    ({"faults_missed": 1}, Standing.SUSPECT, "could not be done: 1"),
     ({"problems": ("a.records: 3 bytes unreadable",)}, Standing.SUSPECT, "3 bytes"),
 ]
 
@@ -166,13 +172,14 @@ def test_restarts_are_named_once_whoever_saw_them(
         event("pi-3", "server_up", server="edge-1", restarted=True),
         event("pi-3", "controller_up", restarted=True),
         event("pi-3", "policy_failed", error="x"),
+        event("pi-2", "meters_disagree", used_energy_j=30.0),
         EventRecord(t_s=1.0, host="pi-3", kind="note", detail="not JSON"),
     ]
     write_segment(outside_path(made.path, "watchers"), 0, events)
     counts = made.seal_again()
     facts = gather_facts(Run(made.path), counts.planned)
     assert facts.restarted == ("controller", "edge-1", "pi-1")
-    assert facts.incidents == {"policy_failed": 1}
+    assert facts.incidents == {"policy_failed": 1, "meters_disagree": 1}
 
 
 @pytest.mark.parametrize("connection", ["local", "ssh"])

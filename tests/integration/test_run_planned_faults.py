@@ -1,0 +1,220 @@
+"""Faults that are part of the experiment, on local hosts: done, told, lifted, and survived."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+
+def faults_of(testbed: Any) -> dict[str, list[dict[str, Any]]]:
+    """What the events say of each fault, in the order of time."""
+    rows = testbed.sql("SELECT t_s, host, kind, detail FROM events WHERE kind LIKE 'fault%' ORDER BY t_s")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for t_s, host, kind, detail in rows:
+        told = json.loads(detail)
+        found.setdefault(told["fault"], []).append(told | {"t_s": t_s, "on": host, "event": kind})
+    return found
+
+
+def state_of(pid: int) -> str:
+    """The letter of a process's state in /proc; T is stopped. Nothing when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def test_a_run_with_faults_on_agents_server_and_controller_comes_to_its_end(testbed: Any) -> None:
+    testbed.run(
+        policies=["all_edge", "all_local"],
+        epochs=30,
+        faults=[
+            {"kind": "kill", "host": "pi-1", "at_s": 1.0},
+            {"kind": "stop", "host": "pi-2", "at_s": 2.0, "for_s": 1.0},
+            {"kind": "stop", "host": "edge", "at_s": 3.5, "for_s": 0.5},
+            {"kind": "kill", "host": "edge", "at_s": 5.0},
+            {"kind": "kill", "host": "edge", "program": "controller", "at_s": 7.0},
+        ],
+    )
+    answer = testbed.finish()
+    assert (answer["state"], answer["cells"]) == ("complete", 2)
+    counts = testbed.check_rows()
+    assert counts["done", ""] > sum(counts.values()) / 2
+    starts = {each["serial"]: each["run_clock_s"] for each in testbed.attempts()}
+    told = faults_of(testbed)
+    assert sorted(told) == sorted(f"{serial}-{number}" for serial in starts for number in range(5))
+    for name, events in told.items():
+        begin = events[0]
+        assert begin["event"] == "fault_begin"
+        assert begin["on"] == begin["host"]
+        late_s = begin["t_s"] - starts[int(name.partition("-")[0])] - begin["at_s"]
+        assert 0.0 <= late_s < 1.0, name
+        if begin["kind"] == "kill":
+            assert len(events) == 1
+            continue
+        (end,) = events[1:]
+        assert (end["event"], end["by"]) in {("fault_end", "timer"), ("fault_end", "time")}
+        assert 0.9 * begin["for_s"] < end["t_s"] - begin["t_s"] < begin["for_s"] + 1.0, name
+    restarted = testbed.sql("SELECT host, count(*) FROM events WHERE kind = 'restarted' GROUP BY host ORDER BY host")
+    assert dict(restarted)["pi-1"] == 2
+    assert answer["verdict"] == "suspect"
+    assert answer["reasons"][0].startswith("Faults were part of the experiment: kill 6 times, stop 4 times;")
+    # What stood still shows it: nothing of pi-2 was answered while it did.
+    for name in ("1-1", "2-1"):
+        begin, end = told[name]
+        answered = "arrived_s + latency_s"
+        where = f"device_id = 'pi-2' AND {answered} BETWEEN {begin['t_s'] + 0.05} AND {end['t_s'] - 0.05}"
+        assert testbed.sql(f"SELECT count(*) FROM tasks WHERE {where}") == [(0,)], name
+
+
+def stopped_now(testbed: Any, pid: int) -> None:
+    testbed.wait_for(lambda: state_of(pid) == "T", "the stop")
+
+
+LONG_STOP = {"kind": "stop", "host": "pi-2", "at_s": 0.5, "for_s": 1000}
+
+
+def test_a_fault_ends_with_the_cell(testbed: Any) -> None:
+    testbed.run(epochs=4, policies=["all_local", "all_edge"], faults=[LONG_STOP], timeouts={"task_s": 1.0})
+    answer = testbed.finish()
+    assert (answer["state"], answer["cells"]) == ("complete", 2)
+    testbed.check_rows()
+    told = faults_of(testbed)
+    assert [[each["event"] for each in events] for events in told.values()] == [["fault_begin", "fault_end"]] * 2
+    assert {events[1]["by"] for events in told.values()} == {"end"}
+
+
+def test_ctrl_c_lifts_what_lasts(testbed: Any) -> None:
+    testbed.run(epochs=1000, faults=[LONG_STOP])
+    pid = testbed.pid("pi-2", "device_agent")
+    stopped_now(testbed, pid)
+    testbed.signal(signal.SIGINT)
+    assert testbed.finish(status=130)["state"] == "incomplete"
+    testbed.check_rows()
+    (events,) = faults_of(testbed).values()
+    assert [each["event"] for each in events] == ["fault_begin", "fault_end"]
+    assert events[1]["by"] == "end"
+
+
+def test_the_host_itself_lifts_a_fault_of_an_orchestrator_that_was_killed(testbed: Any) -> None:
+    testbed.run(epochs=20, faults=[LONG_STOP | {"for_s": 2.0}])
+    pid = testbed.pid("pi-2", "device_agent")
+    stopped_now(testbed, pid)
+    testbed.signal(signal.SIGKILL)
+    testbed.process.wait()
+    testbed.wait_for(lambda: state_of(pid) in ("S", "R"), "the host's own timer")
+    testbed.resume()
+    answer = testbed.finish()
+    assert answer["state"] == "complete"
+    testbed.check_rows()
+    (events,) = faults_of(testbed).values()
+    assert [(each["event"], each.get("by")) for each in events] == [("fault_begin", None), ("fault_end", "timer")]
+
+
+def test_resume_lifts_a_fault_that_is_not_over(testbed: Any) -> None:
+    testbed.run(epochs=20, faults=[LONG_STOP, {"kind": "kill", "host": "pi-1", "at_s": 1.5}])
+    pid = testbed.pid("pi-2", "device_agent")
+    stopped_now(testbed, pid)
+    testbed.signal(signal.SIGKILL)
+    testbed.process.wait()
+    # Until the kill is overdue: nobody is there to do it.
+    (attempt,) = testbed.attempts()
+    testbed.wait_for(lambda: _cell_time_s(attempt) > 2.0, "the time of the second fault")
+    testbed.resume()
+    testbed.wait_for(lambda: state_of(pid) in ("S", "R"), "the lifting")
+    answer = testbed.finish()
+    assert answer["state"] == "complete"
+    testbed.check_rows()
+    told = faults_of(testbed)
+    assert [(each["event"], each.get("by")) for each in told["1-0"]] == [("fault_begin", None), ("fault_end", "resume")]
+    assert [(each["event"], each["problem"]) for each in told["1-1"]] == [
+        ("fault_failed", "the orchestrator was not there when it was due")
+    ]
+    assert any("Planned faults that could not be done: 1" in reason for reason in answer["reasons"])
+
+
+def _cell_time_s(attempt: dict[str, Any]) -> float:
+    """How long the cell runs, by the wall clock."""
+    return time.time() - attempt["started_utc_s"]
+
+
+def test_a_fault_of_a_program_that_does_not_run_is_told_and_the_run_goes_on(testbed: Any) -> None:
+    testbed.run(epochs=12, faults=[{"kind": "kill", "host": "pi-2", "at_s": 1.5}])
+    testbed.wait_until_running()
+    agent = testbed.pid("pi-2", "device_agent")
+    os.kill(int((testbed.host_folder("pi-2") / "device_agent.supervisor.pid").read_text()), signal.SIGKILL)
+    os.kill(agent, signal.SIGKILL)
+    answer = testbed.finish()
+    assert answer["state"] == "complete"
+    testbed.check_rows()
+    (events,) = faults_of(testbed).values()
+    assert [each["event"] for each in events] == ["fault_failed"]
+    assert "pi-2: device_agent does not run" in events[0]["problem"]
+
+
+# --- the script by itself ---------------------------------------------------------------------------------------------
+
+SCRIPT = Path("orchestrator/faults/faults.sh")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "faults.sh").write_bytes(SCRIPT.read_bytes())
+    return tmp_path.resolve()
+
+
+@pytest.fixture
+def program(folder: Path) -> Iterator[int]:
+    """A process of the run: its command line names the state folder."""
+    command = [sys.executable, "-c", "import time; time.sleep(100)", f"{folder}/x.json"]
+    with subprocess.Popen(command) as process:
+        yield process.pid
+        process.kill()
+
+
+def script(folder: Path, *words: str) -> tuple[int, str]:
+    done = subprocess.run(
+        ["sh", f"{folder}/faults.sh", *words], capture_output=True, text=True, timeout=30, check=False
+    )
+    return done.returncode, done.stdout.strip()
+
+
+def test_lifting_is_told_once_and_does_no_harm_again(folder: Path, program: int) -> None:
+    assert script(folder, "begin", "1-0", "1000", "stop", str(program))[0] == 0
+    assert state_of(program) == "T"
+    assert script(folder, "lift", "1-0", "end") == (0, "end")
+    assert script(folder, "lift", "1-0", "resume") == (0, "end")
+    assert script(folder, "lift_all", "resume") == (0, "")
+    assert state_of(program) == "S"
+    assert script(folder, "lift", "1-9", "end") == (0, "nobody")
+
+
+def test_what_is_not_lifted_is_found_by_a_sweep(folder: Path, program: int) -> None:
+    assert script(folder, "begin", "1-0", "1000", "stop", str(program))[0] == 0
+    assert script(folder, "lift_all", "resume") == (0, "1-0 resume")
+    assert state_of(program) == "S"
+
+
+def test_processes_of_others_are_left_alone(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) as process:
+        assert script(folder, "begin", "1-0", "1000", "stop", str(process.pid))[0] == 3
+        assert script(folder, "begin", "1-1", "0", "kill", str(process.pid))[0] == 3
+        assert state_of(process.pid) == "S"
+        process.kill()
+
+
+def test_a_fault_whose_undo_cannot_be_written_is_not_done(folder: Path, program: int) -> None:
+    (folder / "faults").write_text("in the way")
+    assert script(folder, "begin", "1-0", "1000", "stop", str(program))[0] == 1
+    assert state_of(program) == "S"
