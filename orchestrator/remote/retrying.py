@@ -11,6 +11,7 @@ from edgebed.clock import Clock, MonotonicClock
 from edgebed.errors import RemoteError
 from edgebed.protocol.liveness import Backoff
 from orchestrator.remote.base import DEFAULT_TIMEOUT_S, SECRET_MODE, Completed, Remote
+from orchestrator.remote.unreachable import Unreachable
 
 T = TypeVar("T")
 
@@ -86,7 +87,9 @@ class RetryingRemote:
             try:
                 return once()
             except RemoteError as error:
-                was_answered = error.exit_status_remote is not None
+                # The host's answer, and what trying again does not change: a wrong key, a changed host key.
+                is_lasting = isinstance(error, Unreachable) and not error.may_pass
+                was_answered = error.exit_status_remote is not None or is_lasting
                 if was_answered or (may_reconnect and not self._is_wanted):
                     raise
             self._clock.sleep(backoff.next_wait_s())
