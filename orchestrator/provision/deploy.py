@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from edgebed import __version__
@@ -27,7 +27,7 @@ from orchestrator.provision.ledger import FAILED, UNDO_FAILED, Change, apply_scr
 from orchestrator.provision.steps import Wanted, changes_for
 from orchestrator.provision.systemd import SCRIPT
 from orchestrator.provision.unit import LAUNCHER
-from orchestrator.provision.wheel import own_wheel
+from orchestrator.provision.wheel import OwnWheel, own_wheel
 from orchestrator.provision.wheelhouse import Wheelhouse, wheelhouse_for
 from orchestrator.remote.base import Completed, Remote
 
@@ -59,27 +59,34 @@ class Deployer:
 
         Args:
             hosts: of the inventory.
-        """
-        return on_each_host(hosts, self.connect, self._deploy_one)
 
-    def _deploy_one(self, host: Host, remote: Remote) -> HostReport:
+        Raises:
+            BadInput: what edgebed needs on hosts cannot be told.
+        """
+        return on_each_host(hosts, self.connect, partial(self._deploy_one, own_wheel()))
+
+    def _deploy_one(self, own: OwnWheel, host: Host, remote: Remote) -> HostReport:
         facts = read_facts(remote, host)
         check_host(host, facts)
-        wheels = wheelhouse_for(platform_of(facts, choose_python(host, facts)), own_wheel().requirements)
-        changes = changes_for(facts, self._wanted(host, facts, wheels))
+        wheels = wheelhouse_for(platform_of(facts, choose_python(host, facts)), own.requirements)
+        changes = changes_for(facts, self._wanted(host, facts, wheels, own))
         commands = [change.command for change in changes]
         if not changes:
             return HostReport()
-        _check_lease(host, facts)
         if self.is_dry_run:
             for change in changes:
                 self.tell(host.name, f"would {change.what}")
             return HostReport("planned", commands)
-        self._apply(host, facts, remote, changes, wheels)
+        _check_lease(host, facts)
+        archive = b""
+        if any(change.needs_archive for change in changes):
+            archive = _content(wheels.archive(own))
+            _check_space(host, facts, len(archive))
+        self._apply(facts, remote, changes, archive)
         return HostReport("changed", commands)
 
-    def _wanted(self, host: Host, facts: HostFacts, wheels: Wheelhouse) -> Wanted:
-        python, own, keeper = choose_python(host, facts), own_wheel(), choose_keeper(host, facts)
+    def _wanted(self, host: Host, facts: HostFacts, wheels: Wheelhouse, own: OwnWheel) -> Wanted:
+        python, keeper = choose_python(host, facts), choose_keeper(host, facts)
         record = Record(
             digest=wheels.digest(own, python.path),
             wheel=own.sha256,
@@ -94,18 +101,13 @@ class Deployer:
         clock = clock_for(host, edge_server, self.inventory.devices)
         return Wanted(record=record, scripts=host_scripts(), unit=unit_for(keeper, facts), clock=clock)
 
-    def _apply(self, host: Host, facts: HostFacts, remote: Remote, changes: list[Change], wheels: Wheelhouse) -> None:
-        archive = b""
-        if any(change.needs_archive for change in changes):
-            archive = _content(wheels.archive(own_wheel()))
-            _check_space(host, facts, len(archive))
-            self.tell(host.name, f"sending {len(archive) / 1e6:.0f} MB and installing them")
-        else:
-            self.tell(host.name, f"making {len(changes)} changes")
+    def _apply(self, facts: HostFacts, remote: Remote, changes: list[Change], archive: bytes) -> None:
+        sent = f", {len(archive) / 1e6:.0f} MB are sent" if archive else ""
+        self.tell(remote.host, f"making {len(changes)} changes{sent}")
         script = apply_script(facts.root_path, changes, facts.ledger)
         done = remote.execute(script, stdin=archive, timeout_s=APPLY_TIMEOUT_S)
         if done.status != 0:
-            raise WorkFailed(failure_text(host.name, done))
+            raise WorkFailed(failure_text(remote.host, done))
 
 
 @cache
