@@ -41,22 +41,18 @@ def command(
     ok: fine. warn: it works, and what is measured may suffer. fail: a run would not work; the exit status is then 1.
     Nothing on the hosts is changed.
     """
-    from orchestrator.inventory import load_inventory
+    from orchestrator.cli.hosts import HostsSession
 
     output = Output(as_json)
-    inventory = load_inventory(hosts)
-    for note in inventory.notes:
-        output.note(f"note: {note}")
-    from orchestrator.doctor.reaching import connector
-
-    connect = connector(hosts, accept_new, output.note)
+    session = HostsSession(hosts, output, accept_new=accept_new)
     if calibrate:
         from orchestrator.doctor.calibration import calibrate_hosts
 
-        return calibrate_hosts(inventory, hosts, connect, output)
+        return calibrate_hosts(session.inventory, hosts, session.connect, output)
     from orchestrator.doctor.examination import examine
 
-    found = examine(inventory, connect)
+    found = examine(session.inventory, session.connect)
+    session.warn_of_clones()
     _print(found, output)
     output.answer({"hosts": {name: [each.to_plain() for each in findings] for name, findings in found.items()}})
     failed = any(each.status == "fail" for findings in found.values() for each in findings)

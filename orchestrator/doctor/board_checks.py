@@ -41,7 +41,7 @@ def check_board(host: Host, board: Board, probe: Probe) -> Finding:
         seen += f", revision {revision.code:x}, made with {revision.memory_mb / 1024:g} GiB"
     if memory_mb:
         seen += f", {memory_mb / 1024:.1f} GiB of memory"
-    if host.slowdown > 1:
+    if host.slowdown > 1 and not is_pi(probe):
         return ok("board", f"{seen}; stands for a {board.name}, slowed down {host.slowdown:g} times (emulated)")
     really = board_of_model(probe.text("model"))
     if is_pi(probe) and really != board.name:

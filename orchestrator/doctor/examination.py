@@ -18,6 +18,7 @@ from orchestrator.inventory import Host, Inventory
 from orchestrator.provision.facts import HostFacts, read_facts
 from orchestrator.provision.wheel import own_wheel
 from orchestrator.remote.base import Remote
+from orchestrator.remote.unreachable import Unreachable
 
 MAX_THREADS = 32
 
@@ -113,6 +114,8 @@ def _ask(patient: Patient, connect: Connect) -> None:
             patient.clock = read_clock(patient.remote)
         patient.facts = read_facts(patient.remote, patient.host)
         patient.probe = probe(patient.remote)
+    except Unreachable as error:
+        patient.problem = error.detail
     except EdgebedError as error:
         patient.problem = str(error)
 
@@ -159,12 +162,12 @@ def _reached(patient: Patient) -> Finding:
 
 
 def _unreachable(patient: Patient) -> Finding:
-    first, _, rest = patient.problem.partition("\n")
+    # An error that says what to do says it after a semicolon, or as a question.
+    evidence, _, fix = patient.problem.partition("; ")
     host = patient.host
     port = "" if host.ssh_port is None else f" -p {host.ssh_port}"
     user = "" if host.user is None else f"{host.user}@"
-    fix = rest.strip() or f"try `ssh{port} {user}{host.address}` by hand"
-    return fail("reachable", first, fix)
+    return fail("reachable", evidence, fix.strip() or f"try `ssh{port} {user}{host.address}` by hand")
 
 
 def _round_trips(patients: list[Patient], pool: ThreadPoolExecutor) -> list[tuple[str, Finding]]:

@@ -53,6 +53,109 @@ class HwmonWorld:
         self.power.write_text(self.shown)
 
 
+class PmicWorld:
+    """A ``vcgencmd`` that shows one rail with the power that is spent; it lies on PATH, see `on_path`."""
+
+    powers_w = (1.5, 5.0)
+    step_s = 1.0  # the firmware is not asked more often
+
+    def __init__(self, root: Path) -> None:
+        self.clock = ManualClock(100.0)
+        self.answer = root / "rails"
+        program = root / "vcgencmd"
+        program.write_text(f'#!/bin/sh\n[ "$1" = pmic_read_adc ] && cat {self.answer}\n')
+        program.chmod(0o755)
+        self.spend(0.0, 0.0)
+
+    def open(self) -> Meter:
+        return open_meter("pi5_pmic", MeterSetup(self.clock, BOARD))
+
+    def spend(self, duration_s: float, power_w: float) -> None:
+        self.shown = f"VDD_CORE_A current(7)={power_w:.8f}A\nVDD_CORE_V volt(15)=1.00000000V\n"
+        if duration_s == 0 or self.answer.exists():
+            self.answer.write_text(self.shown)
+        self.clock.advance(duration_s)
+
+    def take_away(self) -> None:
+        self.answer.unlink()
+
+    def give_back(self) -> None:
+        self.answer.write_text(self.shown)
+
+
+class RaplWorld:
+    """Two packages in a scripted powercap that share the power that is spent, one of them about to wrap around."""
+
+    powers_w = (20.0, 90.0)
+    range_uj = 262_143_328_850
+
+    def __init__(self, root: Path) -> None:
+        self.clock = ManualClock(100.0)
+        self.root = root
+        self.uj = [10_000_000.0, self.range_uj - 5_000_000.0]
+        self.away: Path | None = None
+        for number in range(2):
+            folder = root / "class" / "powercap" / f"intel-rapl:{number}"
+            folder.mkdir(parents=True)
+            (folder / "name").write_text(f"package-{number}\n")
+            (folder / "max_energy_range_uj").write_text(f"{self.range_uj}\n")
+        self._write()
+
+    def open(self) -> Meter:
+        return open_meter("rapl", MeterSetup(self.clock, BOARD, sysfs_root=self.root, proc_root=self.root))
+
+    def spend(self, duration_s: float, power_w: float) -> None:
+        self.uj = [(each + power_w / 2 * duration_s * 1e6) % self.range_uj for each in self.uj]
+        self.clock.advance(duration_s)
+        if self.away is None:
+            self._write()
+
+    def _write(self) -> None:
+        for number, each in enumerate(self.uj):
+            (self.root / "class" / "powercap" / f"intel-rapl:{number}" / "energy_uj").write_text(f"{round(each)}\n")
+
+    def take_away(self) -> None:
+        self.away = self.root / "class" / "powercap" / "intel-rapl:1" / "energy_uj"
+        self.away.unlink()
+
+    def give_back(self) -> None:
+        self.away = None
+        self._write()
+
+
+class BatteryWorld:
+    """A discharging battery in a scripted power_supply: its gauge shows the power, its counter what is left."""
+
+    powers_w = (4.0, 15.0)
+
+    def __init__(self, root: Path) -> None:
+        self.clock = ManualClock(100.0)
+        self.root = root
+        self.folder = root / "class" / "power_supply" / "BAT0"
+        self.folder.mkdir(parents=True)
+        (self.folder / "type").write_text("Battery\n")
+        self.left_uwh, self.power_w = 40e6, 0.0
+        self.give_back()
+
+    def open(self) -> Meter:
+        return open_meter("battery", MeterSetup(self.clock, BOARD, sysfs_root=self.root))
+
+    def spend(self, duration_s: float, power_w: float) -> None:
+        self.power_w = power_w
+        self.left_uwh -= power_w * duration_s / 3600e-6
+        self.clock.advance(duration_s)
+        if (self.folder / "status").exists():
+            self.give_back()
+
+    def take_away(self) -> None:
+        (self.folder / "status").unlink()
+
+    def give_back(self) -> None:
+        (self.folder / "status").write_text("Discharging\n")
+        (self.folder / "power_now").write_text(f"{round(self.power_w * 1e6)}\n")
+        (self.folder / "energy_now").write_text(f"{round(self.left_uwh, -4):.0f}\n")
+
+
 class CpuWorld:
     """A scripted /proc/stat of four cores, as busy as the board must be to draw the power that is spent."""
 
@@ -104,26 +207,38 @@ class ScriptedWorld:
 
 WORLDS: dict[str, Callable[[Path], World]] = {
     "hwmon_ina2xx": HwmonWorld,
+    "pi5_pmic": PmicWorld,
+    "rapl": RaplWorld,
+    "battery": BatteryWorld,
     "cpu_model": CpuWorld,
     "scripted": ScriptedWorld,
 }
 
 
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose programs are found before the machine's own."""
+    folder = tmp_path / "world"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
 @pytest.mark.parametrize("name", sorted({*meter_drivers(), "scripted"}))
-def test_meter_keeps_the_contract(name: str, tmp_path: Path) -> None:
+def test_meter_keeps_the_contract(name: str, on_path: Path) -> None:
     assert name in WORLDS, f"the meter {name} has no world here to be checked in; add one to WORLDS"
-    world = WORLDS[name](tmp_path)
-    check_meter(world.open(), world, world.powers_w)
+    world = WORLDS[name](on_path)
+    check_meter(world.open(), world, world.powers_w, getattr(world, "step_s", 0.1))
 
 
 @pytest.mark.parametrize("name", sorted(meter_drivers()))
-def test_driver_describes_itself_and_knows_when_it_is_absent(name: str, tmp_path: Path) -> None:
+def test_driver_describes_itself_and_knows_when_it_is_absent(name: str, on_path: Path) -> None:
     driver = meter_drivers()[name]
-    absent = MeterSetup(ManualClock(), BOARD, sysfs_root=tmp_path / "no-sys", proc_root=tmp_path / "no-proc")
+    absent = MeterSetup(ManualClock(), BOARD, sysfs_root=on_path / "no-sys", proc_root=on_path / "no-proc")
     assert driver.name == name
     assert driver.summary
     assert not driver.is_present(absent)
-    world = WORLDS[name](tmp_path)
-    present = MeterSetup(ManualClock(), BOARD, sysfs_root=tmp_path, proc_root=tmp_path)
+    world = WORLDS[name](on_path)
+    present = MeterSetup(ManualClock(), BOARD, sysfs_root=on_path, proc_root=on_path)
     assert driver.is_present(present)
     assert world.open().source.startswith("measured:" if driver.measures else "estimated:")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,49 @@ def test_a_sensor_that_goes_away_leaves_estimates(host: Host) -> None:
     energy = rule.of_parts([computed(100.0, 101.0)])
     assert energy is not None
     assert energy.source == BOARD.energy_source
+
+
+def test_a_second_meter_that_says_otherwise_is_told_once(host: Host) -> None:
+    telemetry = host.telemetry(meter="hwmon_ina2xx", second_meter="cpu_model")
+    assert telemetry.meter_source == "measured:ina226"
+    host.show_w(40.0)  # no Raspberry Pi draws that
+    busy = 0
+    for _ in range(125):
+        host.clock.advance(0.1)
+        busy += 4
+        host.worked(busy, busy * 9)
+        telemetry.sample(0.0)
+    (found,) = telemetry.take_disagreements()
+    assert found.used.source == "measured:ina226"
+    assert found.other.source == BOARD.energy_source
+    assert found.used.energy_j > 2 * found.other.energy_j
+    assert telemetry.take_disagreements() == []
+
+
+def test_without_a_second_meter_nothing_disagrees(host: Host) -> None:
+    telemetry = host.telemetry(meter="hwmon_ina2xx")
+    telemetry.sample(0.0)
+    assert telemetry.take_disagreements() == []
+
+
+@pytest.mark.parametrize(("server", "expected"), [("10.6.0.9", True), ("192.168.1.9", None)])
+def test_wifi_counts_where_the_way_to_the_servers_takes_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch, server: str, expected: bool | None
+) -> None:
+    (host.root / "iw").write_text("#!/bin/sh\necho Power save: on\n")
+    (host.root / "iw").chmod(0o755)
+    monkeypatch.setenv("PATH", str(host.root))
+    (host.root / "net").mkdir()
+    (host.root / "net/wireless").write_text("Inter-|\n face |\n wlan0: 0000 70. -40. -256\n")
+    lines = ["eth0 00000000 0101A8C0 0003 0 0 100 00000000 0 0 0", "wlan0 0000060A 0 0001 0 0 600 0000FFFF 0 0 0"]
+    (host.root / "net/route").write_text("\n".join(("Iface Destination", *lines)))
+    telemetry = host.telemetry(servers=[PeerAddress("edge", f"tcp://{server}:5570", "")])
+    end_s = time.monotonic() + 10
+    while (found := telemetry.sample(0.0).wifi_power_save) is not True and host.clock.now_s() < 120:
+        assert time.monotonic() < end_s
+        host.clock.advance(1.0)
+        time.sleep(0.01 if expected else 0)
+    assert found is expected
 
 
 def test_a_sensor_that_is_not_there_is_bad_input(host: Host) -> None:

@@ -98,6 +98,7 @@ devices:
     assert (big.ssh_key_file, big.python) == ("~/.ssh/lab", "/usr/bin/python3.12")
     assert (big.workers, big.queue_tasks, big.port) == (8, 100, 5570)
     assert (pi.connection, pi.board, pi.link_rate_bps, pi.slowdown) == ("ssh", "raspberry-pi-5", 20e6, 2.0)
+    assert (pi.second_meter, pi.second_meter_options) == ("", {})
     assert (pi.meter, pi.meter_options, pi.position_m) == ("hwmon_ina2xx", {"gain_error_fraction": 0.01}, (1.0, -2.5))
 
 
@@ -132,6 +133,14 @@ all:
       hosts: {{pi: }}
 """
     assert read_ansible(parse_document(text, "h.yaml")).variables("pi")["v"].value == winner
+
+
+def test_a_second_meter_is_what_the_first_is_held_against() -> None:
+    text = (Path(__file__).parents[2] / "inventory/hosts/local.yaml").read_text()
+    meters = "edgebed_meter: [{name: hwmon_ina2xx, options: {channel: 2}}, cpu_model]"
+    pi = inventory(text.replace("pi-1: {", f"pi-1: {{ {meters}, ")).host("pi-1")
+    assert (pi.meter, pi.meter_options) == ("hwmon_ina2xx", {"channel": 2})
+    assert (pi.second_meter, pi.second_meter_options) == ("cpu_model", {})
 
 
 def test_groups_of_one_depth_are_ranked_by_priority_then_by_name() -> None:
@@ -187,6 +196,10 @@ def test_ranges_that_make_no_sense(pattern: str) -> None:
         ("edgebed_board: raspberry", "edgebed_board: there is no board 'raspberry'"),
         ("edgebed_meter: ina", "edgebed_meter: there is no meter 'ina'"),
         ("edgebed_meter: {name: cpu_model, options: {x: 1}}", "edgebed_meter: options: x is not a key here"),
+        ("edgebed_meter: [auto, ina]", "edgebed_meter: there is no meter 'ina'"),
+        ("edgebed_meter: [rapl, rapl]", "edgebed_meter: names 'rapl' twice"),
+        ("edgebed_meter: []", "edgebed_meter: has 0 entries; at least 1 needed"),
+        ("edgebed_meter: [rapl, battery, cpu_model]", "edgebed_meter: has 3 entries; at most 2"),
         ("edgebed_slowdown: 0.5", "edgebed_slowdown: is 0.5; allowed: at least 1"),
         ("edgebed_slowdown: .nan", "edgebed_slowdown: is nan; expected a finite number"),
         ("edgebed_slowdown: '2'", "edgebed_slowdown: is '2'; expected a number"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 from edgebed.clock import ManualClock, MonotonicClock
 from edgebed.metering.base import MeterSetup
 from edgebed.metering.board import load_board
-from edgebed.metering.health import THROTTLE_FLAGS, HostSample, HostSampler, throttle_flags
+from edgebed.metering.health import THROTTLE_FLAGS, HostSample, HostSampler, OtherWork, throttle_flags
+from edgebed.metering.kernel_files import CpuTimes
 from edgebed.metering.registry import open_meter
 from edgebed.metering.testing import ScriptedMeter
+from edgebed.trace.schema import SampleRecord, columns
 
 BOARD = load_board(Path(__file__).parents[2] / "inventory" / "boards" / "raspberry-pi-4b.yaml")
 
@@ -66,8 +69,10 @@ def test_columns_are_those_of_samples_parquet() -> None:
     names = [each.name for each in fields(HostSample)]
     assert names == [
         *("host", "t_s", "cpu", "frequency_hz", "temperature_c", "throttle_word"),
-        *("memory_bytes", "rx_bytes", "tx_bytes", "power_w", "power_source"),
+        *("memory_bytes", "rx_bytes", "tx_bytes", "power_w", "power_source", "other_cpu", "wifi_power_save"),
     ]
+    assert names == [column.name for column in columns(SampleRecord)]
+    assert list(HostSample("a", 0.0, *[None] * 9).columns()) == names[2:]
 
 
 def test_whole_sample_of_a_pi(host: Host) -> None:
@@ -219,6 +224,82 @@ def test_lost_meter_is_no_crash_and_no_silence(host: Host) -> None:
     meter.give_back()
     assert sampler.sample().power_source == "measured:scripted"
     assert sampler.meter_problem is None
+
+
+def test_other_work_is_what_this_program_does_not_account_for() -> None:
+    clock, own_s = ManualClock(), [0.0]
+    others = OtherWork(clock, lambda: own_s[0])
+    assert others.share(CpuTimes(0.0, 0.0, 4)) is None
+    for tenth in range(1, 10):
+        clock.time_s = tenth / 10
+        assert others.share(CpuTimes(0.3 * tenth, 0.4 * tenth, 4)) is None  # a window is a second
+    clock.time_s, own_s[0] = 1.0, 1.0
+    assert others.share(CpuTimes(3.0, 4.0, 4)) == pytest.approx((3.0 - 1.0) / 4.0)
+    assert others.share(CpuTimes(3.0, 4.0, 4)) is None
+    clock.time_s, own_s[0] = 2.0, 3.0
+    assert others.share(CpuTimes(4.9, 8.0, 4)) == 0.0  # ticks run behind our own clock
+    clock.time_s = 3.0
+    assert others.share(None) is None
+    clock.time_s = 4.0
+    assert others.share(CpuTimes(9.0, 16.0, 4)) is None  # nothing to compare with
+
+
+def test_on_a_shared_machine_nobody_s_work_is_other_work(host: Host) -> None:
+    for shares, expected in ((False, 1.0), (True, None)):
+        host.stat(0, 100)
+        sampler = HostSampler(host.clock, host.sysfs, host.procfs, host="pi1", shares_machine=shares)
+        sampler.sample()
+        host.clock.advance(1.0)
+        host.stat(400, 100)
+        assert sampler.sample().other_cpu == (None if expected is None else pytest.approx(expected, abs=0.2))
+
+
+def scripted(folder: Path, name: str, body: str) -> None:
+    folder.mkdir(exist_ok=True)
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+
+
+def sampled_until(host: Host, sampler: HostSampler, reached: Callable[[HostSample], bool]) -> HostSample:
+    """Sample on the scripted clock until something shows; the programs asked are real ones and take their time."""
+    end_s = time.monotonic() + 10
+    while not reached(sample := sampler.sample()):
+        assert time.monotonic() < end_s, sample
+        host.clock.advance(0.01)
+        time.sleep(0.001)
+    return sample
+
+
+def test_the_firmware_is_asked_where_the_kernel_has_no_file(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = 'case $1 in get_throttled) echo throttled=0x50004;; measure_clock) echo "frequency(48)=600117184";; esac'
+    scripted(tmp_path / "bin", "vcgencmd", answers)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    host.frequency(0, "scaling_cur_freq", 1_500_000)
+    sampler = host.sampler()
+    sample = sampled_until(host, sampler, lambda each: each.throttle_word is not None and each.frequency_hz != 1.5e9)
+    sampler.close()
+    assert (sample.throttle_word, sample.frequency_hz) == (0x50004, 600117184.0)
+
+
+def test_wifi_power_saving_is_sampled_where_the_traffic_takes_wifi(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(tmp_path / "bin", "iw", '[ "$*" = "dev wlan0 get power_save" ] && echo "Power save: on"')
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    host.write(host.procfs / "net/wireless", "Inter-| sta-|\n face | tus |\n wlan0: 0000   70.  -40.  -256\n")
+    head = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+    host.write(host.procfs / "net/route", head + "wlan0\t00000000\t0100A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n")
+    sampler = host.sampler()
+    assert sampled_until(host, sampler, lambda each: each.wifi_power_save is not None).wifi_power_save is True
+    # A cable is plugged in: its route comes first.
+    cable = "eth0\t00000000\t0100A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n"
+    host.write(host.procfs / "net/route", (host.procfs / "net/route").read_text() + cable)
+    host.clock.advance(1.0)
+    assert sampler.sample().wifi_power_save is None
+    sampler.close()
 
 
 @pytest.mark.parametrize(

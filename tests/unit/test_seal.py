@@ -247,6 +247,46 @@ def test_tasks_that_overlap_throttling_are_flagged(folder: Folder) -> None:
     }
 
 
+def test_tasks_on_a_host_that_is_busy_with_something_else_are_flagged(folder: Folder) -> None:
+    def second(host: str, t_s: float, other_cpu: float | None) -> SampleRecord:
+        return SampleRecord(host=host, t_s=t_s, other_cpu=other_cpu)
+
+    folder.reports(
+        done("in it", arrived_s=10.2, latency_s=0.3),
+        done("before", arrived_s=8.5, latency_s=0.4),
+        done("after", arrived_s=11.5, latency_s=0.4),
+        done("lasts", arrived_s=8.0, latency_s=9.0),
+        done("there", arrived_s=10.2, latency_s=0.3, device_id="pi-2", server="edge-1"),
+        # The busy second ends at 11; in between nothing is known, and that says nothing.
+        *(second("pi-1", 9.0 + tenth / 10, None) for tenth in range(1, 30)),
+        *(second("pi-1", t_s, share) for t_s, share in ((9.0, 0.1), (10.0, 0.5), (11.0, 0.51), (12.0, 0.2))),
+    )
+    folder.reports(second("edge-1", 9.9, 0.0), second("edge-1", 10.9, 0.95), host="edge-1")
+    folder.seal(*(task(name) for name in ("in it", "before", "after", "lasts", "there")))
+    assert {row["task_id"]: row["flags"] for row in folder.rows("tasks")} == {
+        "in it": ["overloaded"],
+        "before": [],
+        "after": [],
+        "lasts": ["overloaded"],
+        "there": ["overloaded"],
+    }
+
+
+def test_tasks_over_wifi_that_saves_power_are_flagged(folder: Folder) -> None:
+    def told(t_s: float, state: bool | None) -> SampleRecord:
+        return SampleRecord(host="pi-1", t_s=t_s, wifi_power_save=state)
+
+    folder.reports(
+        done("early", arrived_s=1.0, latency_s=0.5),
+        done("saving", arrived_s=5.0, latency_s=0.5),
+        done("cured", arrived_s=9.0, latency_s=0.5),
+        *(told(t_s, t_s > 3.0 and t_s < 8.0) for t_s in (0.5, 1.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0)),
+        told(20.0, None),
+    )
+    folder.seal(*(task(name) for name in ("early", "saving", "cured")))
+    assert [row["flags"] for row in folder.rows("tasks")] == [[], ["wifi_power_save"], []]
+
+
 @pytest.mark.parametrize(
     ("word", "before", "shown"),
     [
