@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from orchestrator.cli.output import Output
@@ -52,8 +54,20 @@ def _text(plan: Plan) -> str:
         "",
         f"Cells, in this order ({plan.order}):",
         *(f"  {number:>3}  {cell.id}" for number, cell in enumerate(plan.listed_cells, 1)),
+        *_fault_lines(plan),
     ]
     return "\n".join(lines)
+
+
+def _fault_lines(plan: Plan) -> Iterator[str]:
+    """Every fault of every cell, in the order of time; nothing when there are none."""
+    for found in plan.fault_lists:
+        where = "" if len(plan.settings) == 1 else f", {', '.join(found.settings)}"
+        yield f"\nFaults in each cell of seed {found.seed}{where}:" + (" none" if not found.faults else "")
+        for fault in found.faults:
+            lasts = f" for {fault.for_s:g} s" if fault.for_s else ""
+            told = "".join(f", {name} {value:g}" for name, value in fault.parameters.items())
+            yield f"  {fault.at_s:>7g} s  {fault.host:<12}  {f'{fault.kind} {fault.program}'.strip()}{lasts}{told}"
 
 
 def _host_line(plan: Plan, host: Host) -> str:
@@ -85,6 +99,10 @@ def _answer(plan: Plan) -> dict[str, Any]:
         "cells": [
             {"id": cell.id, "policy": cell.policy, "seed": cell.seed, "setting": cell.setting}
             for cell in plan.listed_cells
+        ],
+        "faults": [
+            {"seed": found.seed, "settings": found.settings, "faults": msgspec.to_builtins(found.faults)}
+            for found in plan.fault_lists
         ],
         "settings": {setting.name: setting.changes for setting in plan.settings},
         "controller": plan.controller,

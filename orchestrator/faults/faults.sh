@@ -182,6 +182,15 @@ set_clock() { # WALL_S BY_S: seconds since 1970 have more digits than awk's numb
     }')" >/dev/null
 }
 
+# Of a lab's host, on the machine that has the lab: what is done to its link and sensors is done there, and so undone.
+do_lab() { # PYTHON LAB HOST WHAT
+    ready undo_lab "$@"
+}
+
+undo_lab() { # PYTHON LAB HOST WHAT
+    "$1" -m orchestrator.faults.lab "$2" "$3" "$4"
+}
+
 # -- the actions -------------------------------------------------------------------------------------------------------
 
 begin() { # ID FOR_S KIND ARGUMENT...
