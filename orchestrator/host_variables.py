@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
@@ -49,8 +50,16 @@ def _address(text: str) -> str:
     return text
 
 
+def _own_address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError(f"is {shown(text)}; expected an IP address of the host, at which others reach it") from None
+
+
 PlainText = Annotated[str, AfterValidator(_plain_text)]
 Address = Annotated[PlainText, AfterValidator(_address)]
+OwnAddress = Annotated[PlainText, AfterValidator(_own_address)]
 
 
 class LinkSettings(Strict):
@@ -74,6 +83,7 @@ class HostVariables(Strict):
     ansible_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     ansible_user: Address | None = None
     ansible_ssh_private_key_file: PlainText | None = None
+    edgebed_address: OwnAddress | None = None
     edgebed_board: PlainText | None = None
     edgebed_clock: ClockSource = "measure"
     edgebed_controller: bool = False

@@ -52,6 +52,7 @@ class Host:
         port: where an edge server listens; 0 picks one.
         position_m: x, y.
         service: who is to keep the programs running on an SSH host.
+        peer_address: where other hosts reach it; None: as SSH does.
         clock: whether its clock is set to the edge server's, or only measured.
     """
 
@@ -74,6 +75,7 @@ class Host:
     queue_tasks: int = 64
     port: int = 0
     position_m: tuple[float, float] = (0.0, 0.0)
+    peer_address: str | None = None
     service: Service = "auto"
     clock: ClockSource = "measure"
 
@@ -264,6 +266,7 @@ def _host(name: str, is_server: bool, board: str, checked: HostVariables) -> Hos
         queue_tasks=checked.edgebed_queue_tasks,
         port=checked.edgebed_port,
         position_m=(x_m, y_m),
+        peer_address=checked.edgebed_address,
         service=checked.edgebed_service,
         clock=checked.edgebed_clock,
     )

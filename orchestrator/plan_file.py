@@ -30,7 +30,7 @@ _NOT_HASHED = frozenset(
         "workload_sources",  # what is in the files is told by the checksums in the settings
     }
 )
-_NOT_HASHED_OF_HOSTS = frozenset({"address", "ssh_port", "user", "python", "port", "service", "clock"})
+_NOT_HASHED_OF_HOSTS = frozenset({"address", "ssh_port", "user", "python", "port", "peer_address", "service", "clock"})
 
 
 class TaskList(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ when this program itself is killed do the others go on; `edgebed resume` finds t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +28,12 @@ from orchestrator.backends.assembly import assemble
 from orchestrator.backends.hosts import HostsBackend
 from orchestrator.backends.session import Interrupted, Patience, Session
 from orchestrator.interrupts import Interrupts
+from orchestrator.inventory import Host
 from orchestrator.plan_file import Plan
 from orchestrator.progress import Display, Tracker
+from orchestrator.provision.deployment import local_remote
 from orchestrator.provision.settings import Pace
+from orchestrator.remote.base import Remote
 from orchestrator.run_folder import covers_all_tasks, exclusive
 from orchestrator.sealing import seal_run
 
@@ -82,6 +86,7 @@ class Runner:
         plan: that plan.
         display: shows how it goes.
         command: the command line that makes such a run.
+        connect: makes the `Remote` of a host.
     """
 
     folder: Path
@@ -92,6 +97,7 @@ class Runner:
     pace: Pace = field(default_factory=Pace)
     patience: Patience = field(default_factory=Patience)
     interrupts: Interrupts = field(default_factory=Interrupts)
+    connect: Callable[[Host], Remote] = local_remote
 
     def run(self) -> RunOutcome:
         """Run a plan that has not been run.
@@ -163,6 +169,7 @@ class _Work:
             pace=runner.pace,
             patience=runner.patience,
             on_turn=self._show,
+            connect=runner.connect,
         )
         self.attempts = self._hosts.attempts
         self._session = self._hosts.session

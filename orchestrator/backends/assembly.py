@@ -15,11 +15,13 @@ from orchestrator.backends.session import Patience, Session
 from orchestrator.collect import Collector
 from orchestrator.faults.driver import FaultDriver
 from orchestrator.interrupts import Interrupts
+from orchestrator.inventory import Host
 from orchestrator.journal import Journal
 from orchestrator.plan_file import Plan
-from orchestrator.provision.deployment import Deployment
+from orchestrator.provision.deployment import Deployment, local_remote
 from orchestrator.provision.layout import free_name, state_name
 from orchestrator.provision.settings import Pace
+from orchestrator.remote.base import Remote
 from orchestrator.retrieve import collect_logs
 
 STOP_GRACE_S = 6.0
@@ -77,7 +79,8 @@ class Hosts:
             return []
         self.session.doing = "lifting faults"
         self.session.lift_faults(self.session.patience.lift_s)
-        return list(dict.fromkeys([*faults.unlifted, *faults.sweep(by, self.session.wait_for)]))
+        self.session.await_reboots(self.session.patience.reboot_s)
+        return faults.sweep(by, self.session.wait_for)
 
     def dismantle(self) -> list[str]:
         """End the programs, fetch all that is still on the hosts, and leave nothing there if all of it came.
@@ -98,6 +101,7 @@ class Hosts:
         reached = [member for member in self.deployment.members if self.deployment.folder(member.host.name)]
         if not problems and all(member.name in recovered for member in reached):
             problems = self.deployment.remove()
+        problems += self.deployment.drop_leases()
         self.deployment.close()
         self.journal.close()
         if self.close_interrupts:
@@ -114,6 +118,7 @@ def assemble(
     pace: Pace | None = None,
     patience: Patience | None = None,
     on_turn: Callable[[Session], None] = lambda session: None,
+    connect: Callable[[Host], Remote] = local_remote,
 ) -> Hosts:
     """Put together what works on a run; nothing is connected to yet.
 
@@ -125,6 +130,7 @@ def assemble(
         pace: how patient the programs are.
         patience: how patient the orchestrator is.
         on_turn: called about every 0.1 s.
+        connect: makes the `Remote` of a host.
     """
     are_own = interrupts is None
     clock, interrupts, pace = clock or MonotonicClock(), interrupts or Interrupts(), pace or Pace()
@@ -134,7 +140,7 @@ def assemble(
     journal = Journal(folder, free_name(plan, "orchestrator"), run_clock.now_s)
     state = state_name(plan.run_id, folder)
     own_folder = local_state_root() / state / ".orchestrator"
-    deployment = Deployment(plan, state, own_folder, pace=pace)
+    deployment = Deployment(plan, state, own_folder, connect=connect, pace=pace)
     session = Session(
         deployment,
         collector,

@@ -30,6 +30,7 @@ from orchestrator.interrupts import Interrupts
 from orchestrator.journal import Journal
 from orchestrator.provision.deployment import Deployment
 from orchestrator.provision.layout import Member
+from orchestrator.provision.lease import RENEW_EVERY_S
 from orchestrator.provision.supervision import ProgramState
 from orchestrator.retrieve import Recovered, fetch_outbox
 
@@ -47,7 +48,7 @@ class Patience:
         connect_s: for the controller's first welcome.
         silence_s: after it a member's program is looked at on its host, every ``look_s``.
         grace_s: for a cell's end, beyond its horizon and its tasks' time-out.
-        lift_s: for the hosts' faults to be lifted.
+        lift_s: for the hosts' faults to be lifted. reboot_s: for hosts that a fault has rebooted to be back.
         drain_s: for a member to send what it has, after a stop.
     """
 
@@ -57,6 +58,7 @@ class Patience:
     look_s: float = 1.0
     grace_s: float = 5.0
     lift_s: float = 10.0
+    reboot_s: float = 60.0
     drain_s: float = 10.0
     take_over_s: float = 3.0
 
@@ -112,6 +114,9 @@ class Session:
         self.heard_ever: set[str] = set()
         self._looking: Future[dict[str, ProgramState | None]] | None = None
         self._look_due_s = 0.0
+        self._renewing: Future[list[str]] | None = None
+        self._renew_due_s = clock.now_s() + RENEW_EVERY_S
+        self._broken: list[str] = []
         self.doing = ""
 
     # -- opening and closing ------------------------------------------------------------------------------------------
@@ -261,14 +266,35 @@ class Session:
         while self.faults.is_lifting and self.clock.now_s() < give_up_s and self.interrupts.count < 2:
             self.turn(NEXT_TO_NOTHING_S)
 
+    def await_reboots(self, patience_s: float) -> None:
+        """Wait until hosts that a fault has rebooted are back, so that their rows can be fetched."""
+        give_up_s = self.clock.now_s() + patience_s
+        while self.faults is not None and self.faults.is_rebooting and self.clock.now_s() < give_up_s:
+            if self.interrupts.count > 1:
+                return
+            self.turn()
+
+    def _keep_leases(self) -> None:
+        """Renew the leases on the hosts; what comes of it is known in a later turn."""
+        if self._renewing is not None and self._renewing.done():
+            self._broken += self._renewing.result()
+            self._renewing = None
+        now_s = self.clock.now_s()
+        if self._renewing is None and now_s >= self._renew_due_s and self.deployment.holds_leases:
+            self._renew_due_s = now_s + RENEW_EVERY_S
+            self._renewing = self.deployment.in_background(self.deployment.renew_leases)
+
     def check_interrupts(self) -> None:
-        """Has someone asked to stop?
+        """Has someone asked to stop, or taken a host?
 
         Raises:
-            Interrupted: yes.
+            Interrupted: someone has asked to stop.
+            WorkFailed: someone has taken a host.
         """
         if self.interrupts.count:
             raise Interrupted
+        if self._broken:
+            raise WorkFailed("\n".join(self._broken))
 
     def enter(self, spec: CellSpec) -> CellWatch:
         """Watch the members of a cell from now on."""

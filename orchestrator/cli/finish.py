@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,22 +10,30 @@ from edgebed.clock import MonotonicClock
 from edgebed.errors import MissingExtra
 from edgebed.trace.runs import Run
 from orchestrator.cli.output import Output
+from orchestrator.inventory import Host
 from orchestrator.plan_file import Plan
 from orchestrator.progress import display_for
+from orchestrator.remote.base import Remote
 from orchestrator.runner import Runner, RunOutcome
 
 _NEEDED_AT_THE_END = ("duckdb", "jinja2", "matplotlib")
 
 
-def runner_for(folder: Path, plan: Plan, command: str = "") -> Runner:
+def runner_for(folder: Path, plan: Plan, connect: Callable[[Host], Remote], command: str = "") -> Runner:
     """A runner that shows its progress on standard error.
+
+    Args:
+        folder: the run's.
+        plan: the one in it.
+        connect: makes the `Remote` of a host.
+        command: the command line that makes such a run.
 
     Raises:
         MissingExtra: something that is only needed at the end is not installed; better known now.
     """
     if not all(find_spec(name) for name in _NEEDED_AT_THE_END):
         raise MissingExtra("orchestrator", "running an experiment")
-    return Runner(folder, plan, display_for(MonotonicClock()), command)
+    return Runner(folder, plan, display_for(MonotonicClock()), command, connect=connect)
 
 
 def finish(outcome: RunOutcome, output: Output) -> int:

@@ -14,6 +14,9 @@ EXAMPLES = ("edgebed resume runs/demo/latest", "edgebed resume runs/demo/2026073
 
 def command(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    hosts: Annotated[
+        Path | None, typer.Option(help="The hosts file; the one that the run was started with by default.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Finish a run that was interrupted, has failed, or whose orchestrator was killed.
@@ -24,7 +27,9 @@ def command(
     from edgebed.trace.runs import PLAN_FILE, find_run
     from orchestrator.cli.finish import finish, runner_for
     from orchestrator.plan_file import Plan
+    from orchestrator.ways import ways_of_run
 
     folder = find_run(run).path
-    runner = runner_for(folder, Plan.from_yaml(folder / PLAN_FILE))
+    plan = Plan.from_yaml(folder / PLAN_FILE)
+    runner = runner_for(folder, plan, ways_of_run(plan, hosts))
     return finish(runner.resume(), Output(as_json))

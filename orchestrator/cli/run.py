@@ -37,18 +37,19 @@ def command(
     """
     check_backend(backend)
     from orchestrator.cli.finish import finish, runner_for
-    from orchestrator.plan import create_run_folder, make_plan
+    from orchestrator.plan import create_run_folder, plan_of, read_files
     from orchestrator.plan_file import Plan
-    from orchestrator.provision.deployment import remote_for
+    from orchestrator.ways import Ways
 
-    plan = make_plan(experiment, hosts, changes or ())
+    read_experiment, inventory = read_files(experiment, hosts, changes or ())
+    plan = plan_of(read_experiment, inventory)
     check_backend(plan.backend)
-    for host in plan.hosts:
-        remote_for(host)  # whether each can be reached at all is better known before a folder is made
+    ways = Ways(inventory)
+    ways.check(plan.hosts)  # better known before a folder is made
     folder = create_run_folder(plan, runs)
     words = ["edgebed", "run", str(experiment), "--hosts", str(hosts)]
     words += [word for change in changes or () for word in ("--set", change)]
-    runner = runner_for(folder, Plan.from_yaml(folder / "plan.yaml"), shlex.join(words))
+    runner = runner_for(folder, Plan.from_yaml(folder / "plan.yaml"), ways, shlex.join(words))
     return finish(runner.run(), Output(as_json))
 
 

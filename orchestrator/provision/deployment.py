@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import posixpath
 import shlex
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,11 +16,14 @@ from edgebed.configuration import PeerAddress, config_bytes
 from edgebed.errors import BadInput, EdgebedError, RemoteError, WorkFailed
 from orchestrator.inventory import Host
 from orchestrator.plan_file import Plan
+from orchestrator.provision.addresses import endpoint, listening_addresses
 from orchestrator.provision.content import content_of, place
 from orchestrator.provision.credentials import Credentials, Public, load_own, make_credentials, save_own
-from orchestrator.provision.layout import DEVICE_AGENT, STATE_ROOT, HostFolder, Member, members_of, programs_on
-from orchestrator.provision.settings import LOOPBACK, Pace, Setup
-from orchestrator.provision.supervision import ProgramState, Supervision
+from orchestrator.provision.ground import Ground, reach
+from orchestrator.provision.layout import DEVICE_AGENT, HostFolder, Member, members_of, programs_on
+from orchestrator.provision.lease import own_holder
+from orchestrator.provision.settings import Pace, Setup
+from orchestrator.provision.supervision import ProgramState
 from orchestrator.remote.base import Remote
 from orchestrator.remote.local import LocalRemote
 
@@ -36,22 +37,6 @@ RECORD_FILE = "deployment.json"
 MAX_THREADS = 32
 
 T = TypeVar("T")
-
-# What a host says of itself, a line each; nothing here may fail.
-_FACTS = """
-echo "kernel $(uname -sr)"
-echo "machine $(uname -m)"
-echo "processors $(getconf _NPROCESSORS_ONLN 2>/dev/null)"
-echo "model $(tr -d '\\0' 2>/dev/null </proc/device-tree/model || sed -n 's/^model name[^:]*: //p;T;q' /proc/cpuinfo)"
-echo "memory_kib $(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/null)"
-"""
-
-# Run by the host's Python: ports that nobody uses now.
-_FREE_PORTS = """
-import socket, sys
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
-print(*(each.getsockname()[1] for each in sockets))
-"""
 
 
 class _Deployed(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -67,17 +52,15 @@ class _Deployed(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     endpoints: dict[str, str]
 
 
-def remote_for(host: Host) -> Remote:
-    """How a host is reached.
+def local_remote(host: Host) -> Remote:
+    """How a host of this machine is reached.
 
     Raises:
-        BadInput: over SSH, which this version does not do.
+        BadInput: it is behind SSH, to which only the hosts file knows the way.
     """
     if host.connection == "local":
         return LocalRemote(host.name)
-    raise BadInput(
-        f"{host.name}: ansible_connection: {host.connection} comes later; allowed now: local (programs on this machine)"
-    )
+    raise BadInput(f"{host.name}: is behind SSH; the way there is in the hosts file")
 
 
 class Deployment:
@@ -91,7 +74,6 @@ class Deployment:
 
     Attributes:
         members: every program, the controller first.
-        facts: what each host said of itself, by name.
         cancelled: when set, `bring_up` starts nothing more.
     """
 
@@ -101,23 +83,23 @@ class Deployment:
         state: str,
         own_folder: Path,
         *,
-        connect: Callable[[Host], Remote] = remote_for,
+        connect: Callable[[Host], Remote] = local_remote,
         pace: Pace | None = None,
     ) -> None:
         self.plan = plan
         self.members = members_of(plan)
-        self.facts: dict[str, dict[str, str]] = {}
         self.cancelled = threading.Event()
         self._state = state
         self._own_folder = own_folder
         self._pace = pace or Pace()
         self._remotes = {host.name: connect(host) for host in plan.hosts}
         self._hosts = {host.name: host for host in plan.hosts}
-        self._folders: dict[str, HostFolder] = {}
+        self._holder = own_holder(plan.run_id)
+        self._ground: dict[str, Ground] = {}
         self._endpoints: dict[str, str] = {}
         self._credentials: Credentials | None = None
         self._content: dict[str, bytes] = {}
-        self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(self.members) + 1), "hosts")
+        self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(self.members) + 4), "hosts")
 
     # -- what is known once it is up ----------------------------------------------------------------------------------
 
@@ -127,7 +109,13 @@ class Deployment:
 
     def folder(self, host: str) -> HostFolder | None:
         """A host's state folder; None before the host was reached."""
-        return self._folders.get(host)
+        ground = self._ground.get(host)
+        return None if ground is None else ground.folder
+
+    @property
+    def facts(self) -> dict[str, dict[str, str]]:
+        """What each host that was reached said of itself, by name."""
+        return {name: ground.facts for name, ground in self._ground.items()}
 
     @property
     def credentials(self) -> Credentials:
@@ -177,66 +165,90 @@ class Deployment:
         return _all_of([self._pool.submit(work, host) for host in self._hosts.values()])
 
     def _prepare_host(self, host: Host) -> None:
-        self._locate(host)
-        self._supervision(host.name).install()
-        place(self._remotes[host.name], self._folders[host.name], self._content, are_kept=host.connection != "local")
+        ground = self._locate(host)
+        ground.supervision.install()
+        place(ground.remote, ground.folder, self._content, are_kept=host.connection != "local")
         for member in self._members_on(host):
             key = msgspec.json.encode(self.credentials.secrets[member.name])
-            self._remotes[host.name].upload(key, self._folders[host.name].key(member.program))
+            ground.remote.upload(key, ground.folder.key(member.program))
 
     def _members_on(self, host: Host) -> list[Member]:
         return [member for member in self.members if member.host.name == host.name]
 
     def _choose_endpoints(self) -> None:
-        for endpoints in self._on_every_host(self._endpoints_on):
+        """Where each program that listens is to do so; hosts name ports that are free now."""
+        listening = [host for host in self.plan.hosts if any(map(_listens, self._members_on(host)))]
+        ssh_addresses = {name: ground.ssh_addresses for name, ground in self._ground.items()}
+        addresses = listening_addresses(self.plan.hosts, listening, ssh_addresses)
+        chosen = [self._pool.submit(self._endpoints_on, host, addresses[host.name]) for host in listening]
+        for endpoints in _all_of(chosen):
             self._endpoints |= endpoints
 
-    def _endpoints_on(self, host: Host) -> dict[str, str]:
-        """Where each program of a host that listens is to do so; the host names ports that are free now."""
-        listening = [member for member in self._members_on(host) if member.program != DEVICE_AGENT]
-        if not listening:
-            return {}
-        command = shlex.join([host.python or sys.executable, "-I", "-S", "-c", _FREE_PORTS, str(len(listening))])
-        done = self._remotes[host.name].execute(command, idempotent=True).checked("no free ports could be found")
-        ports = dict(zip((member.name for member in listening), done.text.split(), strict=True))
+    def _endpoints_on(self, host: Host, address: str) -> dict[str, str]:
+        names = [member.name for member in self._members_on(host) if _listens(member)]
+        ports = dict(zip(names, self._ground[host.name].free_ports(address, len(names)), strict=True))
         if host.port:
             ports[host.name] = str(host.port)
-        return {name: f"{LOOPBACK}:{port}" for name, port in ports.items()}
+        return {name: endpoint(address, port) for name, port in ports.items()}
 
     def _start_host(self, host: Host) -> None:
         """Start the programs of a host, and wait until those that listen do."""
         setup = Setup(self.plan, self.members, self.credentials.public, self._endpoints, self._pace)
-        folder, supervision = self._folders[host.name], self._supervision(host.name)
+        ground = self._ground[host.name]
         members = self._members_on(host)
         for member in members:
             if self.cancelled.is_set():
                 raise WorkFailed("starting the programs was cancelled")
-            self._remotes[host.name].upload(config_bytes(setup.config(member, folder)), folder.config(member.program))
-            supervision.start(member.program, folder.command(host.python or sys.executable, member.program))
+            config = config_bytes(setup.config(member, ground.folder))
+            ground.remote.upload(config, ground.folder.config(member.program))
+            ground.supervision.start(member.program, self._command(ground, member.program))
         for member in members:
             if member.name in self._endpoints:
-                supervision.await_endpoint(member.program, START_TIMEOUT_S)
+                ground.supervision.await_endpoint(member.program, START_TIMEOUT_S)
 
-    def _locate(self, host: Host) -> None:
-        """Reach a host, and make the run's state folder there unless it has it."""
-        remote = self._remotes[host.name]
-        remote.connect()
-        path = f"{STATE_ROOT}/{shlex.quote(self._state)}/{shlex.quote(host.name)}"
-        command = f"umask 077; mkdir -p {path}/keys && cd {path} && pwd -P || exit 1\n{_FACTS}"
-        done = remote.execute(command, idempotent=True).checked("the state folder could not be made")
-        folder, *facts = done.text.splitlines()
-        self._folders[host.name] = HostFolder(folder)
-        pairs = (line.partition(" ") for line in facts)
-        self.facts[host.name] = {name: value.strip() for name, _, value in pairs if value.strip()}
+    def _command(self, ground: Ground, program: str) -> list[str]:
+        return ground.folder.command(ground.installation.python, program)
 
-    def _supervision(self, host: str) -> Supervision:
-        return Supervision(self._remotes[host], self._folders[host].path)
+    def _locate(self, host: Host) -> Ground:
+        """Reach a host, hold it, and make the run's state folder there unless it has it."""
+        ground = self._ground[host.name] = reach(host, self._remotes[host.name], self._state, self._holder)
+        return ground
+
+    # -- held ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def holds_leases(self) -> bool:
+        """Are there hosts that other orchestrators could take?"""
+        return any(ground.holder is not None for ground in self._ground.values())
+
+    def renew_leases(self) -> list[str]:
+        """Say on every host that it is still needed; to be called every `RENEW_EVERY_S`.
+
+        Returns:
+            A sentence for each host that someone else has taken. One that does not answer keeps its lease for a while.
+        """
+        broken: list[str] = []
+        for work in [self._pool.submit(ground.renew_lease) for ground in list(self._ground.values())]:
+            with suppress(RemoteError):
+                try:
+                    work.result()
+                except WorkFailed as error:
+                    broken.append(str(error))
+        return broken
+
+    def drop_leases(self) -> list[str]:
+        """Give the hosts to whoever comes next.
+
+        Returns:
+            A sentence for each host where that failed.
+        """
+        return _problems_of([self._pool.submit(ground.drop_lease) for ground in self._ground.values()])
 
     def _remember(self) -> None:
         record = _Deployed(
             plan_hash=self.plan.plan_hash,
             public=self.credentials.public,
-            folders={name: folder.path for name, folder in self._folders.items()},
+            folders={name: ground.folder.path for name, ground in self._ground.items()},
             endpoints=self._endpoints,
         )
         path = self._own_folder / RECORD_FILE
@@ -258,7 +270,7 @@ class Deployment:
         self._on_every_host(self._locate)
         with suppress(OSError, msgspec.MsgspecError, BadInput):
             record = msgspec.json.decode((self._own_folder / RECORD_FILE).read_bytes(), type=_Deployed)
-            folders = {name: folder.path for name, folder in self._folders.items()}
+            folders = {name: ground.folder.path for name, ground in self._ground.items()}
             if record.plan_hash != self.plan.plan_hash or record.folders != folders:
                 return False
             self._credentials = load_own(record.public, self._own_folder)
@@ -267,15 +279,15 @@ class Deployment:
         return False
 
     def _adopt_host(self, host: Host) -> bool:
-        remote, folder = self._remotes[host.name], self._folders[host.name]
+        ground = self._ground[host.name]
         programs = programs_on(host.name, self.members)
-        files = [folder.config(program) for program in programs]
+        files = [ground.folder.config(program) for program in programs]
         there = " && ".join(f"test -f {shlex.quote(path)}" for path in files)
-        if remote.execute(there, idempotent=True).status != 0:
+        if ground.remote.execute(there, idempotent=True).status != 0:
             return False
-        for program, state in self._supervision(host.name).states(programs).items():
+        for program, state in ground.supervision.states(programs).items():
             if not state.is_kept:
-                self._supervision(host.name).start(program, folder.command(host.python or sys.executable, program))
+                ground.supervision.start(program, self._command(ground, program))
         return True
 
     # -- watched ------------------------------------------------------------------------------------------------------
@@ -283,7 +295,7 @@ class Deployment:
     def states(self) -> dict[str, ProgramState | None]:
         """How every program stands, by member; None where its host could not be asked."""
         found: dict[str, ProgramState | None] = {member.name: None for member in self.members}
-        answers = {name: self._pool.submit(self._states_of, name) for name in self._folders}
+        answers = {name: self._pool.submit(self._states_of, name) for name in list(self._ground)}
         for member in self.members:
             answer = answers.get(member.host.name)
             with suppress(RemoteError):
@@ -291,7 +303,7 @@ class Deployment:
         return found
 
     def _states_of(self, host: str) -> dict[str, ProgramState]:
-        return self._supervision(host).states(programs_on(host, self.members))
+        return self._ground[host].supervision.states(programs_on(host, self.members))
 
     def pid_of(self, host: str, program: str) -> int | None:
         """The process of a program; None when it does not run.
@@ -299,7 +311,7 @@ class Deployment:
         Raises:
             RemoteError: the host was lost.
         """
-        return self._supervision(host).states([program])[program].pid
+        return self._ground[host].supervision.states([program])[program].pid
 
     def log_tail(self, member: Member) -> str:
         """The last lines that a program has logged.
@@ -307,7 +319,7 @@ class Deployment:
         Raises:
             RemoteError: its host was lost.
         """
-        return self._supervision(member.host.name).log_tail(member.program)
+        return self._ground[member.host.name].supervision.log_tail(member.program)
 
     def in_background(self, work: Callable[[], T]) -> Future[T]:
         """Let a thread do what may take long on a host."""
@@ -321,14 +333,12 @@ class Deployment:
         Returns:
             A sentence for each host where that failed.
         """
-        work = [self._pool.submit(self._stop_host, name, grace_s) for name in self._folders]
-        return _problems_of(work)
+        return _problems_of([self._pool.submit(self._stop_host, name, grace_s) for name in list(self._ground)])
 
     def _stop_host(self, host: str, grace_s: float) -> None:
-        # A host whose preparation was cut short has no script yet, and so no program.
-        script = shlex.quote(f"{self._folders[host].path}/supervise.sh")
-        if self._remotes[host].execute(f"test -f {script}", idempotent=True).status == 0:
-            self._supervision(host).stop(programs_on(host, self.members), grace_s)
+        ground = self._ground[host]
+        if ground.has_supervision():
+            ground.supervision.stop(programs_on(host, self.members), grace_s)
 
     def remove(self) -> list[str]:
         """Delete the state folders, keys and all. Everything has to be stopped and collected.
@@ -336,7 +346,7 @@ class Deployment:
         Returns:
             A sentence for each host where that failed.
         """
-        problems = _problems_of([self._pool.submit(self._remove_host, name) for name in self._folders])
+        problems = _problems_of([self._pool.submit(ground.remove) for ground in self._ground.values()])
         if not problems:
             with suppress(OSError):
                 for path in self._own_folder.iterdir():
@@ -345,17 +355,15 @@ class Deployment:
                 self._own_folder.parent.rmdir()
         return problems
 
-    def _remove_host(self, host: str) -> None:
-        path = self._folders[host].path
-        # The last host of this machine also removes the folder around them.
-        command = f"rm -rf {shlex.quote(path)} && {{ rmdir {shlex.quote(posixpath.dirname(path))} 2>/dev/null || :; }}"
-        self._remotes[host].execute(command, idempotent=True).checked("the state folder could not be removed")
-
     def close(self) -> None:
         """Let the hosts go; programs stay as they are."""
         self._pool.shutdown(cancel_futures=True)
         for remote in self._remotes.values():
             remote.close()
+
+
+def _listens(member: Member) -> bool:
+    return member.program != DEVICE_AGENT
 
 
 def _make_private(folder: Path) -> None:

@@ -20,8 +20,6 @@ from orchestrator.plan_file import Plan
 from orchestrator.provision.credentials import Public
 from orchestrator.provision.layout import HostFolder, Member
 
-LOOPBACK = "tcp://127.0.0.1"
-
 TASK_ROLES = frozenset({Role.DEVICE})
 CONTROL_ROLES = frozenset({Role.DEVICE, Role.SERVER, Role.ORCHESTRATOR, Role.EXTERNAL})
 

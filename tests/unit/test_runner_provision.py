@@ -17,8 +17,9 @@ from orchestrator.attempts import Attempts
 from orchestrator.backends.run_clock import RunClock
 from orchestrator.plan import make_plan
 from orchestrator.plan_file import Plan
+from orchestrator.provision.addresses import endpoint, listening_addresses
 from orchestrator.provision.credentials import EXTERNAL_KEY, ORCHESTRATOR_KEY, load_own, make_credentials, save_own
-from orchestrator.provision.deployment import remote_for
+from orchestrator.provision.deployment import local_remote
 from orchestrator.provision.layout import HostFolder, controller_name, members_of, programs_on, state_name
 from orchestrator.provision.settings import Setup
 from orchestrator.remote.local import LocalRemote
@@ -113,11 +114,56 @@ def test_state_folders_of_runs_that_began_in_the_same_second_differ(tmp_path: Pa
     assert all(name.startswith("x-20260101T000000Z-") for name in names)
 
 
-def test_how_hosts_are_reached(tmp_path: Path, plan: Plan) -> None:
-    assert isinstance(remote_for(plan.devices[0]), LocalRemote)
+def test_how_hosts_of_this_machine_are_reached(tmp_path: Path, plan: Plan) -> None:
+    assert isinstance(local_remote(plan.devices[0]), LocalRemote)
     far = plan_with(tmp_path, {"edge": {}}, {"pi-9": {"ansible_connection": "ssh", "edgebed_board": "raspberry-pi-5"}})
-    with pytest.raises(BadInput, match="pi-9: ansible_connection: ssh comes later; allowed now: local"):
-        remote_for(far.devices[0])
+    with pytest.raises(BadInput, match="pi-9: is behind SSH; the way there is in the hosts file"):
+        local_remote(far.devices[0])
+
+
+SSH = {"ansible_connection": "ssh", "edgebed_board": "raspberry-pi-4b"}
+
+
+def test_on_one_machine_programs_listen_on_loopback(plan: Plan) -> None:
+    found = listening_addresses(plan.hosts, plan.edge_servers, {})
+    assert found == {"edge-a": "127.0.0.1", "edge-b": "127.0.0.1"}
+
+
+def test_programs_listen_where_ssh_has_reached_their_host(tmp_path: Path) -> None:
+    plan = plan_with(tmp_path, {"edge": SSH}, {"pi-1": SSH})
+    seen = {"edge": ("192.0.2.1", "192.0.2.10"), "pi-1": ("192.0.2.1", "192.0.2.11")}
+    assert listening_addresses(plan.hosts, plan.edge_servers, seen) == {"edge": "192.0.2.10"}
+
+
+def test_a_server_on_this_machine_listens_where_it_has_reached_the_others_from(tmp_path: Path) -> None:
+    plan = plan_with(tmp_path, {"edge": {}}, {"pi-1": SSH})
+    seen = {"edge": None, "pi-1": ("192.0.2.1", "192.0.2.11")}
+    assert listening_addresses(plan.hosts, plan.edge_servers, seen) == {"edge": "192.0.2.1"}
+
+
+def test_an_address_that_is_given_is_taken(tmp_path: Path) -> None:
+    plan = plan_with(tmp_path, {"edge": SSH | {"edgebed_address": "2001:db8::7"}}, {"pi-1": SSH})
+    seen = {"edge": ("192.0.2.1", "192.0.2.10"), "pi-1": ("192.0.2.1", "192.0.2.11")}
+    found = listening_addresses(plan.hosts, plan.edge_servers, seen)
+    assert found == {"edge": "2001:db8::7"}
+    assert endpoint(found["edge"], 5570) == "tcp://[2001:db8::7]:5570"
+    assert endpoint("192.0.2.10", "5570") == "tcp://192.0.2.10:5570"
+
+
+@pytest.mark.parametrize(
+    ("seen", "text"),
+    [
+        (
+            ("127.0.0.1", "127.0.0.1"),
+            "would listen at 127.0.0.1, which the other hosts cannot reach; set edgebed_address",
+        ),
+        (("fe80::1%eth0", "fe80::2%eth0"), "would listen at fe80::1%eth0, which is only known on one link"),
+    ],
+)
+def test_addresses_that_others_cannot_use(tmp_path: Path, seen: tuple[str, str], text: str) -> None:
+    plan = plan_with(tmp_path, {"edge": {}}, {"pi-1": SSH})
+    with pytest.raises(BadInput, match=text):
+        listening_addresses(plan.hosts, plan.edge_servers, {"edge": None, "pi-1": seen})
 
 
 def test_the_run_clock_goes_on_over_a_resume(tmp_path: Path) -> None:
