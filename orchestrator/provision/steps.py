@@ -81,7 +81,7 @@ def version(facts: HostFacts, wanted: Wanted) -> Iterator[Change]:
     if name in facts.versions and not is_broken:
         return
     folder = shlex.quote(f"{facts.root_path}/versions/{name}")
-    imports = "device_agent, edge_server, workloads, numpy, zmq, psutil, msgspec, onnxruntime, PIL, yaml"
+    imports = "device_agent, edge_server, workloads, numpy, zmq, psutil, msgspec, workloads._onnxruntime, PIL, yaml"
     python = shlex.quote(wanted.record.interpreter)
     yield Change(
         key=f"version:{name}",
