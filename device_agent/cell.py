@@ -143,6 +143,7 @@ class CellRun:
         ]
         self._next_task = 0
         self._next_epoch = 0
+        self._has_told_end = False
         self._decided_epoch = -1
         self._undecided: dict[int, list[Task]] = {}
         self._early: dict[int, Decide] = {}
@@ -225,12 +226,16 @@ class CellRun:
     def advance(self, now_s: float) -> float:
         """Do what is due; when there is something to do next."""
         self._timers.run(now_s)
+        if self.is_finished and not self._has_told_end and self._next_epoch >= self.cell.epochs:
+            self._tell_end(now_s)  # before its status: once every device is finished the cell is stopped
         # Deciding took time: an upload cannot have begun before its decision.
         return min(self._dispatcher.advance(self._around.clock.now_s()), self._timers.due_s)
 
     def _await_tick(self) -> None:
         if self._next_epoch < self.cell.epochs:
             self._timers.at(self._tick_s(self._next_epoch), self._tick)
+        else:
+            self._timers.at(self._tick_s(self.cell.epochs), self._tell_end)
 
     def _tick_s(self, epoch: int) -> float:
         """When an epoch closes and its tasks are decided, on the own clock."""
@@ -276,12 +281,20 @@ class CellRun:
         if early is not None:
             self.decide(early, now_s)
             return
-        servers_up = [server.is_reachable for server in self._around.servers]
-        report = Observe(self.cell.serial, epoch, self._device, self._values(waiting, now_s), servers_up)
-        if now_s < late_s and self._around.send(report):
+        if now_s < late_s and self._around.send(self._report(epoch, waiting, now_s)):
             self._timers.at(late_s, partial(self._fall_back, epoch))
         else:
             self._fall_back(epoch, now_s)
+
+    def _tell_end(self, now_s: float) -> None:
+        """How things stand after the last decision: at the tick that follows, or sooner when all is done."""
+        self._has_told_end = True
+        if self.cell.placement != "device":
+            self._around.send(self._report(self.cell.epochs, [], now_s))
+
+    def _report(self, epoch: int, waiting: Sequence[Task], now_s: float) -> Observe:
+        servers_up = [server.is_reachable for server in self._around.servers]
+        return Observe(self.cell.serial, epoch, self._device, self._values(waiting, now_s), servers_up)
 
     def decide(self, message: Decide, now_s: float) -> None:
         """The controller has decided; too late if the fallback policy has been asked already."""

@@ -10,17 +10,17 @@ import json
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 import zmq
 
+from edge_server.controller.cell import CurrentCell
 from edge_server.controller.deciding import CentralPolicy, Decided
 from edge_server.controller.gathering import Gathering, flat, spec_of
 from edgebed.clock import Clock
 from edgebed.configuration import ControllerConfig
 from edgebed.errors import EdgebedError, ProtocolError
-from edgebed.protocol.cells import CellSpec, cell_from_plain
+from edgebed.protocol.cells import cell_from_plain
 from edgebed.protocol.front import Front, Session
 from edgebed.protocol.joint import decision_from, joint_message
 from edgebed.protocol.messages import (
@@ -46,43 +46,10 @@ from edgebed.trace.schema import EpochRecord, EventRecord
 
 _log = logging.getLogger("controller")
 
+IDLE_S = 0.1
+
 GATHER_SHARE = 0.5
 """Share of the devices' patience that is spent on stragglers; the rest is for deciding and the way back."""
-
-
-@dataclass(slots=True)
-class CurrentCell:
-    """The cell that everyone is told about."""
-
-    prepare: Prepare
-    spec: CellSpec
-    gathering: Gathering
-    policy: CentralPolicy | None
-    start: Start | None = None
-    asked_epoch: int = -1
-    asked_s: float = 0.0
-    observations: dict[int, list[float]] = field(default_factory=dict)
-
-    @property
-    def serial(self) -> int:
-        """The attempt's number."""
-        return self.prepare.serial
-
-    def tick_s(self, epoch: int) -> float:
-        """When the decision for an epoch is due, on the controller's clock."""
-        assert self.start is not None
-        return self.start.start_s + (epoch + 1) * self.spec.epoch_s
-
-    def run_clock_s(self, instant_s: float) -> float:
-        """An instant of the controller's clock on the run clock."""
-        assert self.start is not None
-        return self.start.run_clock_s + instant_s - self.start.start_s
-
-    def over(self, now_s: float) -> bool:
-        """Can nothing of it still be running?"""
-        if self.start is None:
-            return False
-        return now_s > self.start.start_s + self.spec.horizon_s + 2 * self.spec.timeouts.task_s
 
 
 class Controller:
@@ -149,7 +116,7 @@ class Controller:
     def turn(self) -> None:
         """Wait for the next message or timer, and deal with it."""
         now_s = self._clock.now_s()
-        timeout_ms = max(0, min(100, int((self._due_s(now_s) - now_s) * 1000) + 1))
+        timeout_ms = int(min(IDLE_S, self._due_s(now_s) - now_s) * 1000) + 1
         self._waker.will_wait()
         ready = dict(self._poller.poll(timeout_ms))
         self._waker.has_waited(self._waker.read_fd in ready)
@@ -176,10 +143,13 @@ class Controller:
             self.front.reply_error(session.identity, error)
 
     def _due_s(self, now_s: float) -> float:
+        """When a tick, or the end of the patience after it, is to be acted on."""
         cell = self.cell
-        if cell is None or cell.start is None or cell.policy is None:
-            return now_s + 0.1
-        return cell.tick_s(cell.gathering.decided + 1) + self._patience_s(cell)
+        if cell is None or cell.start is None or cell.spec.placement == "device" or cell.is_concluded:
+            return now_s + IDLE_S
+        tick_s = cell.tick_s(cell.newest_epoch(now_s))
+        # When both have passed, nobody has reported: whoever does will wake this program.
+        return next((due_s for due_s in (tick_s, tick_s + self._patience_s(cell)) if due_s > now_s), now_s + IDLE_S)
 
     def _end_when_orphaned(self, now_s: float) -> None:
         if self._orchestrator() is not None:
@@ -206,6 +176,8 @@ class Controller:
         else:
             self._tell_cell(session)
             self._send_members(self._orchestrator())
+            if session.role is Role.EXTERNAL:
+                self._send_own_ready()
 
     def left(self, session: Session, reason: str) -> None:
         """A peer is gone."""
@@ -215,7 +187,7 @@ class Controller:
 
     def _tell_cell(self, session: Session) -> None:
         cell = self.cell
-        if cell is None or session.name not in (*cell.spec.devices, *cell.spec.servers):
+        if cell is None or not cell.concerns(session):
             return
         self.front.send(session, cell.prepare)
         if cell.start is not None:
@@ -229,8 +201,7 @@ class Controller:
 
     def _members(self) -> list[Session]:
         assert self.cell is not None
-        names = {*self.cell.spec.devices, *self.cell.spec.servers}
-        return [peer for peer in self.front.sessions.values() if peer.name in names]
+        return [peer for peer in self.front.sessions.values() if self.cell.concerns(peer)]
 
     def _send_members(self, session: Session | None) -> None:
         if session is not None:
@@ -276,7 +247,7 @@ class Controller:
                 ErrorCode.UNEXPECTED, f"this controller runs plan {self._config.plan_hash}, not {spec.plan_hash}"
             )
         if self.cell is None or self.cell.serial != message.serial:
-            self.cell = CurrentCell(message, spec, Gathering(spec_of(spec)), None)
+            self.cell = CurrentCell(message, spec, Gathering(spec_of(spec), spec.epochs), None)
             self._make_policy(self.cell)
             for member in self._members():
                 self._tell_cell(member)
@@ -297,6 +268,9 @@ class Controller:
             return
         if not problem and cell.spec.placement == "controller" and cell.policy is None:
             problem = f"the policy {cell.spec.policy} cannot be made; see the controller's log"
+        if not problem and cell.spec.placement == "external" and self._external() is None:
+            _log.warning("cell %s waits for the program that decides it: nobody is connected as one", cell.spec.cell_id)
+            return
         self.front.send(orchestrator, Ready(cell.serial, self._config.name, not problem, problem))
 
     def _on_start(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
@@ -314,10 +288,10 @@ class Controller:
     def _on_stop(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
         assert isinstance(message, Stop)
         cell = self._cell_with(message.serial)
+        if cell.start is not None:
+            self._conclude(cell, self._clock.now_s())
         for member in self._members():
             self.front.send(member, message)
-        if cell.start is not None and cell.spec.placement != "device":
-            self._final_observation(cell)
         self._event("cell_stopped", {"cell": cell.spec.cell_id, "reason": message.reason})
         self.cell = None
         self._drained = message.serial
@@ -363,14 +337,21 @@ class Controller:
         cell = self.cell
         if cell is None or cell.start is None or cell.spec.placement == "device":
             return
-        gathering = cell.gathering
-        # A controller that was stopped or restarted takes up at the newest epoch that somebody reports for.
-        epoch = max(gathering.decided + 1, int((now_s - cell.start.start_s) / cell.spec.epoch_s) - 1)
-        if epoch >= cell.spec.epochs or not gathering.any_for(epoch):
+        epoch = cell.newest_epoch(now_s)
+        if not cell.gathering.any_for(epoch) or not self._have_all_reported(cell, epoch, now_s):
             return
+        if epoch < cell.spec.epochs:
+            self._decide(cell, epoch, now_s)
+        elif now_s >= cell.tick_s(epoch):
+            self._conclude(cell, now_s)
+
+    def _have_all_reported(self, cell: CurrentCell, epoch: int, now_s: float) -> bool:
+        """Has everyone who is there reported for an epoch, or had time enough to?"""
         expected = {name for name in cell.spec.devices if name in self.front.by_name}
-        if not gathering.complete(epoch, expected) and now_s < cell.tick_s(epoch) + self._patience_s(cell):
-            return
+        return cell.gathering.complete(epoch, expected) or now_s >= cell.tick_s(epoch) + self._patience_s(cell)
+
+    def _decide(self, cell: CurrentCell, epoch: int, now_s: float) -> None:
+        gathering = cell.gathering
         gathering.decided = epoch
         observation = gathering.observation(epoch, now_s)
         cell.observations = {epoch: flat(observation)}
@@ -427,14 +408,19 @@ class Controller:
         )
         self._outbox.append("epoch", cell.serial, row)
 
-    def _final_observation(self, cell: CurrentCell) -> None:
-        """What was last known when the cell ended: the state after the last decision."""
-        last = cell.gathering.decided
-        observation = cell.gathering.observation(last, self._clock.now_s())
+    def _conclude(self, cell: CurrentCell, now_s: float) -> None:
+        """Show and note how things stand after the last decision: at the tick that follows it, or at the stop."""
+        if cell.is_concluded or cell.spec.placement == "device":
+            return
+        cell.is_concluded = True
+        observation = cell.last_observation(now_s)
+        external = self._external()
+        if cell.spec.placement == "external" and external is not None:
+            self.front.send(external, joint_message(observation, cell.serial, is_last=True))
         row = EpochRecord(
             run_id=cell.spec.run_id,
             cell_id=cell.spec.cell_id,
-            epoch=last + 1,
+            epoch=observation.epoch,
             device_id="",
             observation=flat(observation),
             action=[],

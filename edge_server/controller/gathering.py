@@ -34,12 +34,16 @@ class Gathering:
     """The latest word of every device and server of a cell.
 
     Attributes:
+        epochs: of the cell; what devices say of the epoch with this number is how things stand after the last decision.
         decided: the last epoch that was decided; reports for it or earlier ones come too late.
     """
 
     spec: ObservationSpec
+    epochs: int
     decided: int = -1
     _devices: dict[str, _Heard] = field(default_factory=dict)
+    # Apart: a device that is done with everything may say so while others are waited for to decide the last epoch.
+    _at_end: dict[str, _Heard] = field(default_factory=dict)
     _loads: dict[str, list[float]] = field(default_factory=dict)
 
     def hear(self, report: Observe, now_s: float) -> str | None:
@@ -56,7 +60,8 @@ class Gathering:
             return f"{report.member} reports a value that is not finite"
         if report.servers_up and len(report.servers_up) != len(self.spec.servers):
             return f"{report.member} reports on {len(report.servers_up)} servers of {len(self.spec.servers)}"
-        self._devices[report.member] = _Heard(report.epoch, now_s, report.values, report.servers_up)
+        heard = self._at_end if report.epoch >= self.epochs else self._devices
+        heard[report.member] = _Heard(report.epoch, now_s, report.values, report.servers_up)
         return None
 
     def load(self, server: str, values: Sequence[float]) -> str | None:
@@ -70,18 +75,22 @@ class Gathering:
 
     def complete(self, epoch: int, expected: set[str]) -> bool:
         """Has every expected device reported for the epoch?"""
-        heard = {name for name, report in self._devices.items() if report.epoch >= epoch}
+        heard = {name for name, report in self._known(epoch).items() if report.epoch >= epoch}
         return bool(heard) and expected <= heard
 
     def any_for(self, epoch: int) -> bool:
         """Has any device reported for the epoch?"""
-        return any(report.epoch >= epoch for report in self._devices.values())
+        return any(report.epoch >= epoch for report in self._known(epoch).values())
+
+    def _known(self, epoch: int) -> dict[str, _Heard]:
+        return self._devices if epoch < self.epochs else self._devices | self._at_end
 
     def observation(self, epoch: int, now_s: float) -> Observation:
         """The joint observation: present is who reported for this epoch; the age of all others is said."""
         observation = Observation.empty(self.spec, epoch)
+        known = self._known(epoch)
         for slot, name in enumerate(self.spec.slots):
-            report = self._devices.get(name)
+            report = known.get(name)
             if report is None:
                 observation.age_s[slot] = NEVER_S
                 continue

@@ -9,8 +9,8 @@ from edgebed.protocol.messages import ErrorCode, JointDecide, JointObserve
 from edgebed.types import Decision, Observation, ObservationSpec
 
 
-def joint_message(observation: Observation, serial: int) -> JointObserve:
-    """What an external decider is shown."""
+def joint_message(observation: Observation, serial: int, *, is_last: bool = False) -> JointObserve:
+    """What an external decider is shown; ``is_last`` when there is nothing to decide any more."""
     return JointObserve(
         serial,
         observation.epoch,
@@ -19,6 +19,7 @@ def joint_message(observation: Observation, serial: int) -> JointObserve:
         observation.age_s.tolist(),
         observation.server.tolist(),
         observation.allowed_actions.tobytes(),
+        is_last,
     )
 
 

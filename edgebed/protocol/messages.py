@@ -334,7 +334,11 @@ class Members(_Message, tag=30):
 
 
 class JointObserve(_Message, tag=31):
-    """Controller -> external decider: the joint observation of an epoch (arrays flattened row by row)."""
+    """Controller -> external decider: the joint observation of an epoch (arrays flattened row by row).
+
+    Attributes:
+        is_last: how things stand after the last decision of the cell; there is nothing to decide any more.
+    """
 
     serial: SmallCount
     epoch: SmallCount
@@ -343,6 +347,7 @@ class JointObserve(_Message, tag=31):
     age_s: Floats
     server: Floats
     allowed_actions: Annotated[bytes, Meta(max_length=1 << 20)]
+    is_last: bool = False
 
 
 class JointDecide(_Message, tag=32):

@@ -179,15 +179,13 @@ class HostsBackend:
         self._order.check("observe")
         episode, session = self._running, self._session
         epoch = episode.epoch + 1
-        is_last = epoch == episode.cell.epochs
         # What devices say at a tick is waited for as long as they wait for the answer.
-        patience_s = 0.0 if is_last else episode.cell.timeouts.decision_s
-        give_up_s = self._conductor.start_s + (epoch + 1) * episode.cell.epoch_s + patience_s
+        give_up_s = self._conductor.start_s + (epoch + 1) * episode.cell.epoch_s + episode.cell.timeouts.decision_s
         while epoch not in episode.shown and session.clock.now_s() < give_up_s:
             session.turn(min(0.05, max(0.0, give_up_s - session.clock.now_s())))
             self._conductor.keep_in_touch()
         episode.epoch = epoch
-        self._order.turn = Turn.OVER if is_last else Turn.ASKED
+        self._order.turn = Turn.OVER if epoch == episode.cell.epochs else Turn.ASKED
         return episode.observation(epoch)
 
     def submit(self, decision: Decision) -> Receipt:

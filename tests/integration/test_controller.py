@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 import zmq
 
 from edgebed.clock import MonotonicClock
 from edgebed.configuration import ControllerConfig, Liveness, PeerAddress, PeerKey, config_bytes
-from edgebed.protocol.cells import CellSpec, Timeouts, cell_to_plain
+from edgebed.protocol.cells import CellSpec, Timeouts, cell_from_plain, cell_to_plain
 from edgebed.protocol.codec import control_headers
 from edgebed.protocol.joint import decision_message, observation_from
 from edgebed.protocol.link import Link
@@ -157,7 +158,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     world.close()
 
 
-def cell(serial: int = 1, placement: str = "controller", policy: str = "all_edge") -> CellSpec:
+def cell(serial: int = 1, placement: str = "controller", policy: str = "all_edge", epochs: int = 50) -> CellSpec:
     return CellSpec(
         run_id="r",
         plan_hash="h",
@@ -171,15 +172,15 @@ def cell(serial: int = 1, placement: str = "controller", policy: str = "all_edge
         workload="instant",
         arrivals={},
         epoch_s=0.3,
-        epochs=50,
+        epochs=epochs,
         devices=DEVICES,
         servers=["edge-1"],
         timeouts=Timeouts(decision_s=0.2),
     )
 
 
-def observe(member: str, epoch: int, serial: int = 1) -> Observe:
-    return Observe(serial, epoch, member, [1.0] * len(DEVICE_FEATURES), [True])
+def observe(member: str, epoch: int, serial: int = 1, value: float = 1.0) -> Observe:
+    return Observe(serial, epoch, member, [value] * len(DEVICE_FEATURES), [True])
 
 
 def acknowledge_until_idle(boss: Peer) -> dict[int, Record]:
@@ -269,6 +270,78 @@ def test_an_external_decider_decides(world: World) -> None:
     assert answers[0].compute_s > 0
     outside.link.send(decision_message(decision, 1, shown.epoch, "mine-7"))
     assert outside.wait_for(Error).code is ErrorCode.UNEXPECTED
+
+
+def test_an_external_decider_is_told_the_cell_and_how_it_ends(world: World) -> None:
+    boss, outside = world.joined("boss"), world.joined("ext")
+    one, two = world.joined("pi-1"), world.joined("pi-2")
+    start_cell(boss, cell(placement="external", epochs=1))
+    told = cell_from_plain(outside.wait_for(Prepare).cell)
+    assert (told.cell_id, told.devices) == ("c-1", DEVICES)
+    assert outside.wait_for(Start).serial == 1
+    for peer in (one, two):
+        peer.wait_for(Start)
+    one.link.send(observe("pi-1", 0))
+    # This one has nothing left to do, and says so before the first epoch is decided: that is not taken for epoch 0.
+    one.link.send(observe("pi-1", 1, value=5.0))
+    two.link.send(observe("pi-2", 0))
+    shown = outside.wait_for(JointObserve)
+    assert (shown.epoch, shown.is_last, set(shown.values)) == (0, False, {1.0})
+    outside.link.send(decision_message(Decision.local(2), 1, 0, "mine-7"))
+    one.wait_for(Decide)
+    two.link.send(observe("pi-2", 1, value=5.0))
+    end = outside.wait_for(JointObserve)
+    assert (end.epoch, end.is_last, end.present, set(end.values)) == (1, True, [True, True], {5.0})
+    outside.link.send(decision_message(Decision.local(2), 1, 1, "mine-7"))
+    assert outside.wait_for(Error).code is ErrorCode.UNEXPECTED
+    boss.link.send(Stop(1, "complete"))
+    outside.wait_for(Stop)
+    rows = acknowledge_until_idle(boss)
+    epochs = [msgspec.msgpack.decode(row.row, type=EpochRecord) for row in rows.values() if row.kind == "epoch"]
+    assert [(row.epoch, len(row.action or [])) for row in epochs] == [(0, 12), (1, 0)]
+    assert epochs[1].observation is not None
+    assert set(epochs[1].observation[: 2 * len(DEVICE_FEATURES)]) == {5.0}
+    assert not [message for message, _ in outside.inbox if isinstance(message, JointObserve)], "the end is shown once"
+
+
+def test_a_cell_that_is_stopped_early_shows_what_was_last_known(world: World) -> None:
+    boss, outside, one = world.joined("boss"), world.joined("ext"), world.joined("pi-1")
+    start_cell(boss, cell(placement="external"))
+    one.wait_for(Start)
+    one.link.send(observe("pi-1", 0))
+    assert not outside.wait_for(JointObserve).is_last
+    boss.link.send(Stop(1, "interrupted"))
+    end = outside.wait_for(JointObserve)
+    assert (end.epoch, end.is_last, end.present) == (1, True, [True, False])
+    assert outside.wait_for(Stop).reason == "interrupted"
+
+
+def test_a_cell_waits_for_the_program_that_decides_it(world: World) -> None:
+    boss = world.joined("boss")
+    spec = cell(placement="external")
+    boss.link.send(Prepare(1, cell_to_plain(spec)))
+    late = world.joined("pi-1")
+    late.wait_for(Prepare)  # by then the orchestrator has been answered, if ever
+    boss.turn()
+    assert not [message for message, _ in boss.inbox if isinstance(message, Ready)]
+    world.joined("ext")
+    assert boss.wait_for(Ready).ok
+
+
+def test_a_controller_that_hears_nothing_sleeps(world: World) -> None:
+    boss, one = world.joined("boss"), world.joined("pi-1")
+    start_cell(boss, cell(epochs=1))
+    start = one.wait_for(Start)
+    # From here on both ticks and all patience are over, and no device has said anything.
+    quiet_from_s = start.start_s + 2 * 0.3 + 0.2
+    program = psutil.Process(world.process.pid)
+    while time.monotonic() < quiet_from_s:
+        boss.turn()
+    used_s = sum(program.cpu_times()[:2])
+    until_s = time.monotonic() + 1.0
+    while time.monotonic() < until_s:
+        boss.turn()
+    assert sum(program.cpu_times()[:2]) - used_s < 0.2
 
 
 @pytest.mark.parametrize(

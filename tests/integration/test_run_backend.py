@@ -55,8 +55,11 @@ def test_who_decides_from_outside_is_obeyed_and_cells_can_be_left_to_the_hosts(
     for outcome in by_caller:
         assert outcome.decision_epoch is not None
         assert outcome.site is Site(outcome.decision_epoch % 2)
-    shown = episode.observations[1]
+    shown, end = episode.observations[1], episode.observations[-1]
     assert shown.present.all()
+    assert (end.epoch, end.present.all()) == (cell.epochs, True), "how things stand after the last decision"
+    assert end.values[:, spec.device_index("device_speed_hz")].all()
+    assert not end.values[:, spec.device_index("waiting_tasks")].any()
     assert shown.values[:, spec.device_index("waiting_tasks")].sum() > 0
     assert len(of_cell) == sum(len(testbed.plan.cells[0].planned_tasks(name)) for name in testbed.devices)
     assert {(outcome.outcome, outcome.site) for outcome in of_cell.values()} == {(Outcome.DONE, Site.EDGE)}

@@ -117,6 +117,47 @@ def test_tasks_wait_for_their_tick(bench: Bench) -> None:
     assert [(observe.epoch, observe.values[0]) for observe in on.observed] == [(0, 2), (1, 1), (2, 0)]
 
 
+def epochs_shown(on: CellOnBench) -> list[tuple[int, float]]:
+    """Epoch and waiting tasks of each observation."""
+    return [(observe.epoch, observe.values[0]) for observe in on.observed]
+
+
+def test_after_the_last_decision_it_shows_how_things_stand_at_the_next_tick(bench: Bench) -> None:
+    on = bench(cell_with([0.5, 1.5], placement="controller", epochs=2))
+    on.begin()
+    on.until(2.875)
+    assert epochs_shown(on) == [(0, 1), (1, 1)], "a task is under way"
+    on.until(3.0)
+    assert epochs_shown(on)[2:] == [(2, 0)]
+    on.until(9.0)
+    assert len(on.observed) == 3
+
+
+def test_a_device_with_nothing_left_to_do_shows_how_things_stand_at_once(bench: Bench) -> None:
+    on = bench(cell_with([0.5, 1.5], placement="controller", epochs=2))
+    on.begin()
+    on.until(1.0)
+    on.decide(on.observed[0], Site.DEVICE)
+    on.execute(0.125)
+    on.until(2.0)
+    on.decide(on.observed[1], Site.DEVICE)
+    assert not on.run.is_finished
+    on.execute(0.125)
+    on.until(2.125)
+    assert on.run.is_finished
+    assert epochs_shown(on) == [(0, 1), (1, 1), (2, 0)]
+    # And again at the tick, should the cell not have been stopped by then.
+    on.until(3.0)
+    assert epochs_shown(on)[3:] == [(2, 0)]
+
+
+def test_a_device_that_decides_by_itself_shows_nobody_anything(bench: Bench) -> None:
+    on = bench(cell_with([0.5], placement="device", epochs=2))
+    on.begin()
+    on.until(9.0)
+    assert on.observed == []
+
+
 def test_what_a_device_shows_of_itself(bench: Bench) -> None:
     on = bench(
         cell_with([0.25, 0.5, 1.5], placement="controller", servers=[SERVER, "edge-2"], epochs=2),

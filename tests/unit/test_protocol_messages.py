@@ -43,7 +43,7 @@ EXAMPLES: list[m.AnyMessage] = [
     m.Records("pi-1", 41, 2),
     m.Acknowledge("pi-1", 41),
     m.Members([("pi-1", m.Role.DEVICE, True, "0123456789abcdef")]),
-    m.JointObserve(3, 9, [1.0], [True], [0.0], [2.0], b"\x01\x00"),
+    m.JointObserve(3, 9, [1.0], [True], [0.0], [2.0], b"\x01\x00", True),
     m.JointDecide(3, 9, [1], [0], [2], [1.0], [1.0], [0.5], "v1"),
 ]
 
