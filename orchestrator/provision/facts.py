@@ -124,7 +124,7 @@ def read_facts(remote: Remote, host: Host) -> HostFacts:
     done = remote.execute(command, idempotent=True)
     try:
         return parse_facts(done.stdout.decode(errors="replace"))
-    except (ValueError, KeyError, msgspec.MsgspecError) as error:
+    except (ValueError, LookupError, msgspec.MsgspecError) as error:
         output = (done.stdout + done.stderr).decode(errors="replace")[-2000:]
         detail = f"what it says of itself makes no sense ({error}); is its login shell a POSIX one, and silent?"
         raise RemoteError(remote.host, "sh", detail, status=done.status, output=output) from None
@@ -134,7 +134,7 @@ def parse_facts(text: str) -> HostFacts:
     """What ``facts.sh`` has printed.
 
     Raises:
-        ValueError, KeyError, MsgspecError: it is not that.
+        ValueError, LookupError, MsgspecError: it is not that.
     """
     lines: dict[str, list[str]] = defaultdict(list)
     for line in text.splitlines():

@@ -71,7 +71,10 @@ done
 sha256sum "$root/launch.sh" "$root/service.sh" "/etc/systemd/system/edgebed@.service" \
     "$HOME/.config/systemd/user/edgebed@.service" /etc/chrony/conf.d/edgebed.conf 2>/dev/null |
     while read -r sum path; do say "sum" "$sum $path"; done
-if [ -e "$root/ledger.jsonl" ]; then sed 's/^/ledger /' "$root/ledger.jsonl"; fi
+if [ -e "$root/ledger.jsonl" ]; then
+    sed 's/^/ledger /' "$root/ledger.jsonl"
+    echo # a power cut may have taken the end of the last line
+fi
 if [ -e "$root/lease.json" ]; then
     say lease "$(($(date +%s) - $(stat -c %Y "$root/lease.json"))) $(cat "$root/lease.json")"
 fi

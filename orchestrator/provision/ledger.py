@@ -173,6 +173,7 @@ def _wrapped(script: str) -> str:
 
 # A new ledger's folder has to be there before the ledger can say so; an empty one counts as nobody's.
 _APPLY = f"""\
+if [ -s "$ledger" ] && [ -n "$(tail -c 1 "$ledger")" ]; then echo >>"$ledger"; fi # half a line, by a power cut
 note() {{
     mkdir -p "$root" && printf '%s\\n' "$1" >>"$ledger" && {{ sync "$ledger" 2>/dev/null || sync; }}
 }}

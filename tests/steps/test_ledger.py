@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -132,6 +133,14 @@ def test_a_line_that_a_power_cut_has_left_half_is_no_entry() -> None:
     )
 
 
+def test_a_new_entry_does_not_join_half_a_line(root: Path, tmp_path: Path) -> None:
+    root.mkdir()
+    (root / "ledger.jsonl").write_text('{"key":"half')
+    seen = Change(key="b", what="b", command=f"cp '{root}/ledger.jsonl' {tmp_path}/seen", undo=":")
+    assert run(apply_script(str(root), [seen], ())).returncode == 0
+    assert parse_ledger((tmp_path / "seen").read_text().splitlines()) == (seen.entry,)
+
+
 def test_compacting_keeps_order() -> None:
     entries = [Entry(key=key, what="", undo=str(number)) for number, key in enumerate("bab")]
     assert [(entry.key, entry.undo) for entry in compacted(entries)] == [("b", "0"), ("a", "1")]
@@ -139,6 +148,6 @@ def test_compacting_keeps_order() -> None:
 
 @pytest.mark.parametrize("text", ["it's", 'a "b" $HOME `id`', "two\nlines", "%s \\n", "ä"])
 def test_texts_come_back_as_they_were(root: Path, text: str) -> None:
-    change = Change(key="k", what=text, command=":", undo=text)
+    change = Change(key="k", what=text, command=":", undo=f": {shlex.quote(text)}")
     assert run(apply_script(str(root), [change], ())).returncode == 0
     assert ledger(root) == (change.entry,)
