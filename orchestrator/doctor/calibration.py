@@ -72,7 +72,13 @@ class Calibrated:
 
 
 def calibrate_hosts(
-    inventory: Inventory, hosts_file: Path, connect: Callable[[Host], Remote], output: Output, **times: float
+    inventory: Inventory,
+    hosts_file: Path,
+    connect: Callable[[Host], Remote],
+    output: Output,
+    *,
+    settle_s: float = 3.0,
+    window_s: float = 6.0,
 ) -> int:
     """Calibrate every host that has a meter, all at once, and write their board files.
 
@@ -81,7 +87,8 @@ def calibrate_hosts(
         hosts_file: its project's ``boards/`` gets the files.
         connect: makes the `Remote` of a host.
         output: is told.
-        times: ``settle_s`` and ``window_s``, see `edgebed.metering.calibrate.Settings`.
+        settle_s: how long each load is held before it is measured.
+        window_s: how long it is measured.
 
     Returns:
         The exit status.
@@ -90,6 +97,7 @@ def calibrate_hosts(
         BadInput: no host of the inventory has a meter that sees its whole board.
     """
     chosen = _with_meter(inventory, output)
+    times = (settle_s, window_s)
     folder = hosts_file.resolve().parent.parent / "boards"
 
     def calibrate(host: Host) -> Calibrated:
@@ -98,7 +106,7 @@ def calibrate_hosts(
         except EdgebedError as error:
             return Calibrated(host.name, problem=str(error))
 
-    output.note(f"about {_seconds(Settings(board={}, meter='', **times)):.0f} s of load on: {_names(chosen)}")
+    output.note(f"about {_seconds(times):.0f} s of load on: {_names(chosen)}")
     with ThreadPoolExecutor(len(chosen), "calibrate") as pool:
         found = list(pool.map(calibrate, chosen))
     for each in found:
@@ -133,12 +141,18 @@ def _with_meter(inventory: Inventory, output: Output) -> list[Host]:
 
 
 def _calibrate(
-    host: Host, board: Board, folder: Path, connect: Callable[[Host], Remote], times: dict[str, float]
+    host: Host, board: Board, folder: Path, connect: Callable[[Host], Remote], times: tuple[float, float]
 ) -> Calibrated:
     name = board.name if board.name.endswith(f"-{host.name}") else f"{board.name}-{host.name}"
     file = folder / f"{name}.yaml"
     _check_replaceable(file)
-    settings = Settings(board=asdict(board), meter=host.meter, meter_options=dict(host.meter_options), **times)
+    settings = Settings(
+        board=asdict(board),
+        meter=host.meter,
+        meter_options=dict(host.meter_options),
+        settle_s=times[0],
+        window_s=times[1],
+    )
     remote = connect(host)
     remote.connect()
     try:
@@ -175,13 +189,13 @@ def _held(remote: Remote, installed: Installation) -> Iterator[None]:
             lease.drop(remote, installed.root, holder)
 
 
-def _seconds(settings: Settings) -> float:
-    return len(LOADS) * (settings.settle_s + settings.window_s)
+def _seconds(times: tuple[float, float]) -> float:
+    return len(LOADS) * sum(times)
 
 
 def _measure(remote: Remote, installed: Installation, settings: Settings) -> Answer:
     command = f"{shlex.quote(installed.python)} -m edgebed.metering.calibrate"
-    timeout_s = math.ceil(1.5 * _seconds(settings) + START_S)
+    timeout_s = math.ceil(1.5 * _seconds((settings.settle_s, settings.window_s)) + START_S)
     done = remote.execute(command, timeout_s=timeout_s, stdin=msgspec.json.encode(settings))
     text = done.checked("the calibration ended early").text.rpartition("\n")[2]
     try:

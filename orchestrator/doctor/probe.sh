@@ -6,7 +6,9 @@ export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin:/usr/local/bin:/opt/vc/bin"
 part() { printf '@@ %s\n' "$1"; }
 
 part model
-cat /proc/device-tree/model 2>/dev/null | tr -d '\000'
+for file in /proc/device-tree/model /sys/firmware/devicetree/base/model; do
+    if [ -r "$file" ]; then tr -d '\000' <"$file"; break; fi
+done
 part cpuinfo
 grep -E '^(model name|Revision|Hardware|CPU implementer|CPU part)' /proc/cpuinfo 2>/dev/null | sort -u | head -n 20
 part cores

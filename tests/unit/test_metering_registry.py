@@ -57,8 +57,10 @@ def test_auto_prefers_a_sensor_to_the_model(setup: MeterSetup) -> None:
 
 
 def test_unknown_meter_lists_those_there_are(setup: MeterSetup) -> None:
-    with pytest.raises(BadInput, match="no meter 'rapl'; allowed: auto, hwmon_ina2xx, cpu_model"):
-        registry.open_meter("rapl", setup)
+    with pytest.raises(
+        BadInput, match="no meter 'solar'; allowed: auto, hwmon_ina2xx, pi5_pmic, battery, rapl, cpu_model"
+    ):
+        registry.open_meter("solar", setup)
 
 
 def test_model_has_no_settings(setup: MeterSetup) -> None:
