@@ -8,6 +8,11 @@ from pathlib import Path
 _TCP = re.compile(r"tcp://(?P<host>[^:]+|\[[^\]]+\]):(?P<port>\d+)\Z")
 
 
+def is_ipv6(endpoint: str) -> bool:
+    """Is it an address of IPv6, as in ``tcp://[2001:db8::7]:5570``? ZeroMQ uses these only where it is told to."""
+    return endpoint.startswith("tcp://[")
+
+
 def remembered_bind(bind: str, endpoint_file: Path) -> str:
     """Where to listen: ``bind``, but with the port of an earlier start where ``bind`` leaves it open (port 0).
 

@@ -18,6 +18,7 @@ from edgebed.clock import Clock
 from edgebed.configuration import Liveness
 from edgebed.errors import BadInput, ProtocolError
 from edgebed.protocol.codec import SESSION_KINDS, HeaderDecoder, encode
+from edgebed.protocol.endpoint import is_ipv6
 from edgebed.protocol.liveness import PeerLiveness
 from edgebed.protocol.messages import (
     MAX_PAYLOAD_BYTES,
@@ -144,6 +145,7 @@ class Front(Generic[M]):
         self.socket.setsockopt(zmq.MAXMSGSIZE, most_bytes)
         # A connection that never finishes its handshake must not hold resources for long.
         self.socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
+        self.socket.ipv6 = is_ipv6(bind)
         secure_server(self.socket, keys)
         try:
             self.socket.bind(bind)

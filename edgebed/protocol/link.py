@@ -16,6 +16,7 @@ from edgebed.clock import Clock
 from edgebed.configuration import Liveness, PeerAddress
 from edgebed.errors import ProtocolError
 from edgebed.protocol.codec import SESSION_KINDS, HeaderDecoder, encode
+from edgebed.protocol.endpoint import is_ipv6
 from edgebed.protocol.front import MORE, NOW, Context, Socket, send_part, send_payload
 from edgebed.protocol.liveness import Backoff, ClockOffset, PeerLiveness
 from edgebed.protocol.messages import (
@@ -112,6 +113,7 @@ class Link(Generic[M]):
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)
         socket.setsockopt(zmq.RECONNECT_IVL, 50)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        socket.ipv6 = is_ipv6(self.address.endpoint)
         secure_client(socket, self._keys, self.address.public_key)
         socket.connect(self.address.endpoint)
         for poller in self._pollers:
