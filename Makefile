@@ -1,5 +1,6 @@
 # make demo    the main job on this machine: a real edge server, three real device agents, five policies, a report
 # make test    the tests
+# make test-lab   the tests on virtual Pis (Linux, root): real sshd, systemd and links; installs a few Debian packages by apt
 # make test-learning   the tests that need torch (installs torch 2.13.0, which is large where no CPU build is at hand)
 # make check   everything that a change must pass: format, lint, types, tests
 # make bench   the benchmarks
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 RUNS ?= runs
 STAMPS := $(VENV)/.installed
 
-.PHONY: demo test test-learning check lint types format bench clean demo-check
+.PHONY: demo test test-lab test-learning check lint types format bench clean demo-check
 .DEFAULT_GOAL := help
 
 help:
@@ -40,6 +41,16 @@ demo-check: $(STAMPS)-orchestrator
 
 test: $(STAMPS)-dev
 	$(BIN)/python -m pytest
+	@echo "left out: the $$(grep -hE '^(async )?def test_' tests/lab/test_*.py | wc -l) test functions of tests/lab, on virtual Pis; run them (Linux, root) by: make test-lab"
+
+test-lab: $(STAMPS)-dev
+	@test "$$(uname -s)" = Linux && test "$$(id -u)" = 0 || { \
+	    echo "make test-lab makes virtual hosts, which needs Linux and root: sudo make test-lab" >&2; exit 1; }
+	@for package in $$(cat tests/lab/apt-packages.txt); do \
+	    dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; \
+	done; test -z "$$missing" || { echo "installing$$missing by apt" && apt-get update -q && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; }
+	$(BIN)/python -m pytest tests/lab
 
 $(STAMPS)-learning: $(STAMPS)-dev
 	@echo "installing torch 2.13.0 into $(VENV)"

@@ -46,12 +46,20 @@ VERBS: tuple[Verb, ...] = (
     Verb("runs", "orchestrator.cli.runs", "Look into runs: list them, show one, query one with SQL."),
     Verb("report", "orchestrator.cli.report", "Write one self-contained HTML report of runs."),
     Verb("clean", "orchestrator.cli.clean", "Undo every change that deploy made on hosts."),
+    Verb("trust", "orchestrator.cli.trust", "Pin host keys anew, after a host was flashed or replaced."),
     Verb("release", "orchestrator.cli.release", "Take hosts from an orchestrator that is gone."),
+    Verb(
+        "lab",
+        "orchestrator.cli.lab",
+        "Virtual Pis on this machine, with SSH, systemd, links and sensors (Linux, root).",
+    ),
     Verb("list", "orchestrator.cli.list_", "List the policies, workloads, boards or meters that there are."),
 )
 
 # Import names of what the extra [orchestrator] brings; a missing one is a message, not a traceback.
-_ORCHESTRATOR_PACKAGES = frozenset({"paramiko", "pydantic", "typer", "rich", "duckdb", "matplotlib", "jinja2", "scipy"})
+_ORCHESTRATOR_PACKAGES = frozenset(
+    {"paramiko", "pydantic", "typer", "rich", "duckdb", "matplotlib", "jinja2", "scipy", "cryptography"}
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
