@@ -66,7 +66,7 @@ def pack_workload(name: str, options: Mapping[str, Any], folder: Path) -> Packed
     Raises:
         BadInput: there is no such workload, or something is wrong with its files.
     """
-    kind = workload_class(name)
+    kind: Any = workload_class(name)
     return kind.pack(options, folder) if isinstance(kind, NeedsFiles) else None
 
 

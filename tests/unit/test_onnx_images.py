@@ -110,7 +110,8 @@ def test_demand_needs_no_file_on_a_host_and_follows_the_model(tmp_path: Path) ->
     assert placed.demand.cycles_per_frame == pytest.approx(0.15 * 9 + 18 * 64 * 48, rel=0.05)
     assert packed(tmp_path, cycles_per_frame=5e6).options["cycles_per_frame"] == 5e6
     direct = load_workload("onnx_images", {key: str(tmp_path / value) for key, value in own_files(tmp_path).items()})
-    assert direct.demand == placed.demand
+    assert direct.demand.cycles_per_frame == placed.demand.cycles_per_frame
+    assert direct.demand.bytes_per_frame == pytest.approx(placed.demand.bytes_per_frame, abs=0.1)
 
 
 def test_the_estimate_of_the_shipped_network_is_near_its_measured_cost(tmp_path: Path) -> None:
@@ -171,6 +172,7 @@ def test_sub_folders_may_be_called_by_the_classes_names(tmp_path: Path, with_cla
 def test_a_csv_file_gives_the_labels(tmp_path: Path, name: str) -> None:
     for number in range(6):
         save_image(tmp_path / "images" / f"{number}.png", number % 3, number)
+    (tmp_path / "model.onnx").write_bytes(colour_model())
     rows = "".join(f"{number}.png,{COLOURS[number % 3] if number < 3 else number % 3}\n" for number in range(6))
     (tmp_path / "classes.txt").write_text("\n".join(COLOURS))
     path = tmp_path / "images" / name if name == "labels.csv" else tmp_path / name
@@ -185,8 +187,7 @@ def test_a_csv_file_gives_the_labels(tmp_path: Path, name: str) -> None:
 # --- what is wrong ----------------------------------------------------------------------------------------------------
 
 
-def broken_node() -> list[Any]:
-    return [helper.make_node("Reshape", ["image", "weights"], ["scores"])]
+RELU = [helper.make_node("Relu", ["image"], ["scores"])]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,8 @@ def broken_node() -> list[Any]:
         (b"", "cannot load it"),
         (b"not a model", "cannot load it"),
         (colour_model((4, 3, 8, 8)), "the model takes batches of 4"),
-        (colour_model((1, 5, 8, 8)), "expected 1 or 3 colours"),
+        (colour_model((1, 5, 8, 8), nodes=RELU), "expected 1 or 3 colours"),
+        (colour_model((1, 3, 8), nodes=RELU), "expected 4 dimensions"),
         (colour_model((1, 3, "h", "w")), "leaves its size open"),
         (colour_model((1, 3, 8, 8), TensorProto.INT64), r"is tensor\(int64\); allowed: tensor\(float\)"),
     ],
@@ -210,8 +212,7 @@ def test_models_that_are_refused(tmp_path: Path, model: bytes, sentence: str) ->
 
 def test_a_model_that_gives_something_else_than_scores(tmp_path: Path) -> None:
     own_files(tmp_path)
-    nodes = [helper.make_node("Relu", ["image"], ["scores"])]
-    (tmp_path / "model.onnx").write_bytes(colour_model(nodes=nodes))
+    (tmp_path / "model.onnx").write_bytes(colour_model(nodes=RELU))
     assert "has the shape [1, 3, 8, 8]; expected [1, classes]" in problems(tmp_path)
 
 
@@ -299,6 +300,7 @@ def test_labels_that_are_refused(tmp_path: Path, text: str, sentence: str) -> No
         ({"model": "nowhere.onnx"}, "nowhere.onnx: the model cannot be read: No such file"),
         ({"images": "nowhere"}, "nowhere: is no folder of images"),
         ({"labels": "nowhere.csv"}, "nowhere.csv: cannot be read"),
+        ({"model": 5}, "model is 5; expected a path"),
         ({"colour": "red"}, "got an unexpected keyword argument 'colour'"),
         ({"fit": "squeeze"}, "fit is 'squeeze'; allowed: stretch, crop"),
         ({"std": 0}, "std is 0"),

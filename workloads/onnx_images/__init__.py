@@ -74,10 +74,9 @@ class OnnxImages:
         cycles_per_frame: float | None = None,
         bytes_per_frame: float | None = None,
     ) -> None:
-        for key, path in (("model", model), ("images", images), ("labels", labels), ("classes", classes)):
-            if path is not None and not (isinstance(path, str) and path):
-                raise BadInput(f"workload onnx_images: {key} is {path!r}; expected a path")
-        self._paths = (model, images, labels, classes)
+        self._model, self._images = _path("model", model), _path("images", images)
+        self._labels = None if labels is None else Path(_path("labels", labels))
+        self._classes = None if classes is None else Path(_path("classes", classes))
         self._mean = _numbers("mean", mean)
         self._std = _numbers("std", std)
         if 0.0 in self._std:
@@ -119,7 +118,7 @@ class OnnxImages:
         from workloads.onnx_images.recognise import estimated_cycles, read_model
 
         library = self._library
-        cycles = self._cycles or estimated_cycles(read_model(Path(self._paths[0])), self._recogniser, library.frame(0))
+        cycles = self._cycles or estimated_cycles(read_model(Path(self._model)), self._recogniser, library.frame(0))
         return Demand(cycles, self._bytes or library.mean_bytes)
 
     @cached_property
@@ -132,7 +131,7 @@ class OnnxImages:
         from workloads.files import is_reference, reference_to
         from workloads.onnx_images.recognise import read_model
 
-        path = self._paths[0]
+        path = self._model
         # Where the run is planned and sealed, the option is a checksum already, and the file may be gone.
         reference = path if is_reference(path) else reference_to(read_model(Path(path)))
         return Manifest(ModelFacts(file="model.onnx", sha256=reference.removeprefix("sha256:")))
@@ -171,17 +170,22 @@ class OnnxImages:
     def _library(self) -> Library:
         from workloads.onnx_images.library import open_library
 
-        _, images, labels, classes = self._paths
-        return open_library(Path(images), labels and Path(labels), classes and Path(classes))
+        return open_library(Path(self._images), self._labels, self._classes)
 
     @cached_property
     def _recogniser(self) -> Recogniser:
         from workloads.onnx_images.recognise import Recogniser, shared_session
 
-        return Recogniser(shared_session(Path(self._paths[0])), self.preparation)
+        return Recogniser(shared_session(Path(self._model)), self.preparation)
 
 
-def _numbers(key: str, value: float | Sequence[float]) -> tuple[float, ...]:
+def _path(key: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise BadInput(f"workload onnx_images: {key} is {value!r}; expected a path")
+    return value
+
+
+def _numbers(key: str, value: Any) -> tuple[float, ...]:
     """One number, or three."""
     numbers = tuple(value) if isinstance(value, list | tuple) else (value,)
     good = all(isinstance(each, int | float) and not isinstance(each, bool) and abs(each) < 1e9 for each in numbers)
@@ -190,14 +194,14 @@ def _numbers(key: str, value: float | Sequence[float]) -> tuple[float, ...]:
     return tuple(float(each) for each in numbers)
 
 
-def _size(value: Sequence[int]) -> tuple[int, int]:
+def _size(value: Any) -> tuple[int, int]:
     good = isinstance(value, list | tuple) and len(value) == 2
     if not good or not all(type(each) is int and 1 <= each <= 4096 for each in value):
         raise BadInput(f"workload onnx_images: size is {value!r}; expected [height, width], each 1 to 4096")
     return value[0], value[1]
 
 
-def _positive(key: str, value: float | None) -> float | None:
+def _positive(key: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):

@@ -25,7 +25,10 @@ def pack(kind: type[OnnxImages], options: Mapping[str, Any], folder: Path) -> Pa
     Raises:
         BadInput: with everything that is wrong with options, model, images and labels.
     """
-    given = {key: str(folder / value) if key in PATHS and value else value for key, value in options.items()}
+    given: dict[str, Any] = {
+        key: str(folder / value) if key in PATHS and isinstance(value, str) and value else value
+        for key, value in options.items()
+    }
     try:
         inspect.signature(kind).bind(**given)
     except TypeError as error:

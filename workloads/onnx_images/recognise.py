@@ -283,13 +283,13 @@ def _multiply_adds(model: bytes, recogniser: Recogniser, folder: Path) -> int:
 def _of_node(node: dict[str, Any]) -> int:
     if node.get("op_name") not in ("Conv", "MatMul", "Gemm", "FusedConv", "ConvTranspose"):
         return 0
-    shapes = [next(iter(each.values())) for each in node.get("input_type_shape", [])]
-    outputs = [next(iter(each.values())) for each in node.get("output_type_shape", [])]
+    shapes: list[list[int]] = [next(iter(each.values())) for each in node.get("input_type_shape", [])]
+    outputs: list[list[int]] = [next(iter(each.values())) for each in node.get("output_type_shape", [])]
     if len(shapes) < 2 or not outputs:
         return 0
     if "Conv" in node["op_name"]:
         return math.prod(outputs[0]) * math.prod(shapes[1][1:])
-    return math.prod(outputs[0]) * int(shapes[0][-1] if shapes[0] else 1)
+    return math.prod(outputs[0]) * (shapes[0][-1] if shapes[0] else 1)
 
 
 def _first_line(error: Exception) -> str:

@@ -26,9 +26,9 @@ def colour_model(
         shape: of its input; three colours, first or last, text for a dimension left open.
         kind: element type of its input.
         classes: how many scores; those beyond the colours are 0.
-        nodes: other operations instead, from ``image`` to ``scores``.
+        nodes: other operations instead, from ``image`` to ``scores`` of the same shape.
     """
-    is_last = shape[3] == 3 and shape[1] != 3
+    is_last = len(shape) == 4 and shape[3] == 3 and shape[1] != 3
     weights = np.zeros((3, classes), np.float32)
     weights[:, :3] = np.eye(3)
     steps = [
@@ -36,11 +36,12 @@ def colour_model(
         helper.make_node("ReduceMean", ["numbers"], ["means"], axes=[1, 2] if is_last else [2, 3], keepdims=0),
         helper.make_node("MatMul", ["means", "weights"], ["scores"]),
     ]
+    scores: list[str | int | None] = ["batch", "classes"] if nodes is None else list(shape)
     graph = helper.make_graph(
         nodes or steps,
         "colours",
         [helper.make_tensor_value_info("image", kind, list(shape))],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, scores)],
         [helper.make_tensor("weights", TensorProto.FLOAT, weights.shape, weights.reshape(-1).tolist())],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
