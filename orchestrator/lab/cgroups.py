@@ -179,11 +179,12 @@ class HostCgroup:
     def _try_remove(self) -> bool:
         for folder in self.folders:
             for each in (*_deepest_first(folder), folder):
-                with suppress(FileNotFoundError):
-                    try:
-                        each.rmdir()
-                    except OSError:
-                        return False
+                try:
+                    each.rmdir()
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    return False
         return True
 
 
