@@ -95,7 +95,7 @@ def test_the_version(capsys: Capture) -> None:
     ("arguments", "message"),
     [
         (["pln"], "there is no verb 'pln'; did you mean plan?"),
-        (["frobnicate"], "there is no verb 'frobnicate'. Verbs: init, plan,"),
+        (["frobnicate"], "there is no verb 'frobnicate'. Verbs: init, "),
         ([], "Usage: edgebed VERB"),
         (["plan"], "Missing argument"),
         (["plan", "x.yaml", "--nope"], "No such option"),
