@@ -39,7 +39,8 @@ class Balance:
 
     @staticmethod
     def _seconds(spec: ObservationSpec, seen: Observation, cycles: Float32Array) -> Float32Array:
-        return cycles / np.maximum(seen.values[:, spec.device_index("device_speed_hz")], 1.0)
+        speed_hz = np.maximum(seen.values[:, spec.device_index("device_speed_hz")], 1.0)
+        return (cycles / speed_hz).astype(np.float32)
 
 
 def describe(question: Question, offloaded: int) -> str:
