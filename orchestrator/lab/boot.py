@@ -24,8 +24,8 @@ from pathlib import Path
 
 from orchestrator.lab import kernel
 
-REBOOT = 90
-OFF = 91
+REBOOTED = 90
+SWITCHED_OFF = 91
 DIED = 92
 CANNOT_BOOT = 93
 """How the program ends: the host rebooted, was switched off, its process 1 died, or it could not be started."""
@@ -102,7 +102,8 @@ def _ending(status: int) -> int:
     """How reboot(2) in a PID namespace shows outside: process 1 is killed by a signal that says what was asked."""
     if os.WIFEXITED(status):
         return CANNOT_BOOT if os.WEXITSTATUS(status) == CANNOT_BOOT else DIED
-    return {signal.SIGHUP: REBOOT, signal.SIGINT: OFF}.get(os.WTERMSIG(status), DIED)
+    endings = {int(signal.SIGHUP): REBOOTED, int(signal.SIGINT): SWITCHED_OFF}
+    return endings.get(os.WTERMSIG(status), DIED)
 
 
 def _become_process_1(boot: Boot, console: int) -> None:

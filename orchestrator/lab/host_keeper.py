@@ -14,7 +14,8 @@ from typing import Any
 
 from edgebed.errors import BadInput, EdgebedError, WorkFailed
 from edgebed.metering.board import board_from_dict
-from orchestrator.lab import boot, network
+from orchestrator.lab import network
+from orchestrator.lab.boot import CANNOT_BOOT, REBOOTED, SWITCHED_OFF, Boot
 from orchestrator.lab.cgroups import Hierarchy, HostCgroup
 from orchestrator.lab.control import ask
 from orchestrator.lab.netem import Netem
@@ -149,9 +150,9 @@ class HostKeeper:
         self.state, self.problem = ON, ""
         self.boots += 1
 
-    def _description(self) -> boot.Boot:
+    def _description(self) -> Boot:
         disk = self._lab.disk_of(self.host)
-        return boot.Boot(
+        return Boot(
             hostname=self.host.name,
             network=self._lab.network_of(self.host),
             lower=self.host.root,
@@ -170,7 +171,7 @@ class HostKeeper:
         if self._boot is not None:
             self._carry(is_carrying=False)
             self._kill()
-            self._ended(boot.OFF)
+            self._ended(SWITCHED_OFF)
             if not self._is_cut:
                 self._carry(is_carrying=True)
         self._boot_at_s = time.monotonic() + off_s
@@ -192,7 +193,7 @@ class HostKeeper:
         """Notice that it went down, and boot it again if that was a reboot or if it is time."""
         if self._boot is not None and (status := self._boot.poll()) is not None:
             self._ended(status)
-            if status == boot.REBOOT:
+            if status == REBOOTED:
                 self.boot()
         if self._boot_at_s is not None and time.monotonic() >= self._boot_at_s:
             self.boot()
@@ -208,9 +209,9 @@ class HostKeeper:
         """Take its namespace and its groups away: a host that is booted again remembers nothing but its disk."""
         self._boot = None
         self.state = OFF
-        if status == boot.CANNOT_BOOT:
+        if status == CANNOT_BOOT:
             self.state, self.problem = FAILED, f"it could not be booted; see {self._folder / 'console.log'}"
-        elif status not in (boot.REBOOT, boot.OFF):
+        elif status not in (REBOOTED, SWITCHED_OFF):
             self.problem = f"its process 1 ended (status {status}); see {self._folder / 'console.log'}"
         self._cgroup.remove()
         network.disconnect_host(self._lab, self.host)

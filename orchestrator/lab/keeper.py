@@ -86,11 +86,11 @@ class Keeper:
         due_s = time.monotonic()
         while not self._is_over:
             wait_s = max(0.0, due_s - time.monotonic())
-            readable, _, _ = select.select([control, wake_fd], [], [], wait_s)
+            readable, _, _ = select.select([control.fileno(), wake_fd], [], [], wait_s)
             if wake_fd in readable:
                 with suppress(BlockingIOError):
                     os.read(wake_fd, 4096)
-            if control in readable:
+            if control.fileno() in readable:
                 control.serve_one()
             self._look()
             if time.monotonic() >= due_s:

@@ -118,11 +118,12 @@ def set_plugged(lab: Lab, host: LabHost, *, is_plugged: bool) -> None:
 
 def remove_network(lab: Lab) -> None:
     """Remove all of the lab's network that is there."""
+    # Before the namespace, which would take its other end, and so it, away at some time after.
+    if lab.machine_interface in interfaces():
+        call(["ip", "link", "delete", lab.machine_interface])
     for path in sorted(NAMED_NETWORKS.glob(f"{lab.network}*")) if NAMED_NETWORKS.is_dir() else []:
         if path.name == lab.network or path.name.startswith(f"{lab.network}."):
             call(["ip", "netns", "delete", path.name])
-    if lab.machine_interface in interfaces():
-        call(["ip", "link", "delete", lab.machine_interface])
 
 
 def interfaces(network: str | None = None) -> list[str]:

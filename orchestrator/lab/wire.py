@@ -103,8 +103,8 @@ class Wire:
         # select and not poll: its timeout is exact to microseconds, that of poll to milliseconds.
         due_s = min(shaper.due_s for _, _, shaper in self._ways)
         wait_s = min(max(0.0, due_s - time.monotonic()), LONGEST_WAIT_S)
-        readable, _, _ = select.select([*(way[0] for way in self._ways), control], [], [], wait_s)
-        if control in readable:
+        readable, _, _ = select.select([*(way[0] for way in self._ways), control.fileno()], [], [], wait_s)
+        if control.fileno() in readable:
             control.serve_one()
         for source, target, shaper in self._ways:
             if source in readable:
