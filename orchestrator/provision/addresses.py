@@ -52,6 +52,12 @@ def endpoint(address: str, port: str | int) -> str:
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
 
 
+def split_endpoint(text: str) -> tuple[str, int]:
+    """Address and port of what `endpoint` has written."""
+    address, _, port = text.removeprefix("tcp://").rpartition(":")
+    return address.strip("[]"), int(port)
+
+
 def _problem(address: str, distant: int, hosts: int) -> str:
     """Why other hosts cannot connect to an address; empty when nothing is known against it."""
     parsed = ip_address(address.partition("%")[0])

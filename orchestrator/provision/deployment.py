@@ -16,7 +16,7 @@ from edgebed.configuration import PeerAddress, config_bytes
 from edgebed.errors import BadInput, EdgebedError, RemoteError, WorkFailed
 from orchestrator.inventory import Host
 from orchestrator.plan_file import Plan
-from orchestrator.provision.addresses import endpoint, listening_addresses
+from orchestrator.provision.addresses import LOOPBACK, endpoint, listening_addresses, split_endpoint
 from orchestrator.provision.content import content_of, place
 from orchestrator.provision.credentials import Credentials, Public, load_own, make_credentials, save_own
 from orchestrator.provision.ground import Ground, reach
@@ -26,6 +26,7 @@ from orchestrator.provision.settings import Pace, Setup
 from orchestrator.provision.supervision import ProgramState
 from orchestrator.remote.base import Remote
 from orchestrator.remote.local import LocalRemote
+from orchestrator.remote.tunnel import Tunnel, tunnelling
 
 START_TIMEOUT_S = 30.0
 
@@ -98,6 +99,7 @@ class Deployment:
         self._ground: dict[str, Ground] = {}
         self._endpoints: dict[str, str] = {}
         self._credentials: Credentials | None = None
+        self._tunnel: Tunnel | None = None
         self._content: dict[str, bytes] = {}
         self._pool = ThreadPoolExecutor(min(MAX_THREADS, len(self.members) + 4), "hosts")
 
@@ -125,9 +127,18 @@ class Deployment:
 
     @property
     def controller(self) -> PeerAddress:
-        """Where the controller listens."""
-        name = self.members[0].name
-        return PeerAddress(name, self._endpoints[name], self.credentials.public.keys[name])
+        """Where this machine finds the controller; at the end of a tunnel, if SSH reaches its host by another one."""
+        member = self.members[0]
+        return PeerAddress(member.name, self._way_to(member), self.credentials.public.keys[member.name])
+
+    def _way_to(self, member: Member) -> str:
+        there = self._endpoints[member.name]
+        remote = tunnelling(self._remotes[member.host.name])
+        if remote is None:
+            return there
+        if self._tunnel is None:
+            self._tunnel = Tunnel(remote, *split_endpoint(there))
+        return endpoint(LOOPBACK, self._tunnel.port_here)
 
     def member(self, name: str) -> Member:
         """The program that is called ``name``."""
@@ -357,6 +368,8 @@ class Deployment:
 
     def close(self) -> None:
         """Let the hosts go; programs stay as they are."""
+        if self._tunnel is not None:
+            self._tunnel.close()
         self._pool.shutdown(cancel_futures=True)
         for remote in self._remotes.values():
             remote.close()

@@ -41,6 +41,11 @@ class RetryingRemote:
         """The inventory's name of the host."""
         return self._inner.host
 
+    @property
+    def inner(self) -> Remote:
+        """Who does the work; it may have abilities beyond those of every `Remote`."""
+        return self._inner
+
     def connect(self) -> None:
         """Reach the host, in several tries."""
         self._repeat(self._inner.connect, may_reconnect=False)

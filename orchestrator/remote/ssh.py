@@ -129,6 +129,21 @@ class SshRemote:
         with self._lock:
             self._drop()
 
+    @property
+    def is_indirect(self) -> bool:
+        """Is it reached over another host or by a command?"""
+        return bool(self.target.jumps or self.target.proxy_command)
+
+    def open_stream(self, address: str, port: int) -> paramiko.Channel:
+        """Connect to a port that the host can reach."""
+        what = f"tunnel to {address} port {port}"
+        transport = self._linked(what).transport
+        try:
+            return transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=STALL_S)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            detail = f"could not be opened ({error}); does its sshd_config allow AllowTcpForwarding?"
+            raise RemoteError(self.host, what, detail) from error
+
     # -- the connection ------------------------------------------------------------------------------------------------
 
     def _linked(self, what: str) -> Link:
