@@ -41,6 +41,7 @@ _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 _FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
 _INCLUDE = re.compile(r"\s*include(?:\s*=\s*|\s+)(?P<files>\S.*)", re.IGNORECASE)
 _BLOCK = re.compile(r"\s*(host|match)\b", re.IGNORECASE)
+_MATCH_EXEC = re.compile(r"\s*match\b.*\bexec\b.*", re.IGNORECASE)
 _JUMP = re.compile(r"(?:ssh://)?(?:(?P<user>[^@]+)@)?(?P<address>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>\d+))?/?")
 _DEEPEST = 8
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
@@ -175,9 +176,6 @@ class SshConfig:
         given += [f"Port {port}\n"] if port else []
         try:
             return paramiko.SSHConfig.from_text("".join(given) + "Host *\n" + self._text).lookup(address)
-        except ImportError:
-            message = "`Match exec` is not supported; write `Host` blocks for the hosts of the inventory"
-            raise BadInput(self._problem(message)) from None
         except (paramiko.SSHException, KeyError, ValueError) as error:
             raise BadInput(
                 self._problem(f"is not understood: {error}; `ssh -G {address}` shows OpenSSH's view")
@@ -244,7 +242,10 @@ def _lines(path: Path, notes: list[str], depth: int) -> Iterator[str]:
     for number, line in enumerate(lines, 1):
         is_in_block = is_in_block or _BLOCK.match(line) is not None
         include = _INCLUDE.fullmatch(line)
-        if include is None:
+        if _MATCH_EXEC.fullmatch(line):
+            notes.append(f"{path}:{number}: Match exec is not evaluated, its block is not used; write a Host block")
+            yield "Host !*\n"
+        elif include is None:
             yield f"{line}\n"
         elif is_in_block or depth == _DEEPEST:
             notes.append(f"{path}:{number}: Include after a Host or Match is not followed; move it to the top")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import paramiko
+from paramiko.ssh_exception import IncompatiblePeer
 
 from orchestrator.remote.host_keys import HostKey, Known, KnownHosts
 from orchestrator.remote.ssh_auth import authenticate
@@ -158,7 +159,7 @@ def _no_handshake(target: SshTarget, error: BaseException | None) -> Unreachable
     if error is None or any(isinstance(each, TimeoutError) for each in causes):
         reason = "no_answer"
         detail = f"{where} takes the connection and then says nothing; is that an SSH server, is the host overloaded?"
-    elif isinstance(error, paramiko.IncompatiblePeer):
+    elif isinstance(error, IncompatiblePeer):
         reason = "no_ssh"
         detail = f"{where} speaks no cipher or key that is still safe: {error}; update its SSH server"
     elif any(isinstance(each, EOFError | ConnectionError) for each in causes):

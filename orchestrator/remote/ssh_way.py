@@ -67,9 +67,10 @@ def _forwarded(target: SshTarget, jump: paramiko.Transport) -> paramiko.Channel:
 def _connected(target: SshTarget) -> socket.socket:
     try:
         found = socket.getaddrinfo(target.address, target.port, target.family, socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for what cannot be a name
+        cause = error.strerror if isinstance(error, OSError) else error
         detail = (
-            f"the name {target.address} has no address ({error.strerror}); write its address as ansible_host, or see "
+            f"the name {target.address} has no address ({cause}); write its address as ansible_host, or see "
             "to it that `getent hosts` finds the name (names ending in .local need avahi and libnss-mdns)"
         )
         raise Unreachable(target.name, target.command, detail, reason="name_unknown") from error
@@ -125,7 +126,11 @@ def _through_command(target: SshTarget, command: str, held: ExitStack) -> socket
     said = held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - `held` closes it
     with theirs:
         process = subprocess.Popen(
-            ["sh", "-c", f"exec {command}"], stdin=theirs, stdout=theirs, stderr=said, start_new_session=True
+            ["sh", "-c", f"exec {command}"],
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=said,
+            start_new_session=True,
         )
     held.callback(_end, process)
     held.push(_Explained(target, command, process, said))

@@ -12,9 +12,12 @@ import pytest
 from edgebed.clock import ManualClock
 from edgebed.errors import RemoteError
 from orchestrator.remote.base import Completed, Remote
+from orchestrator.remote.connect import remote_for
 from orchestrator.remote.local import LocalRemote
 from orchestrator.remote.retrying import RetryingRemote
+from orchestrator.remote.ssh import SshRemote
 from orchestrator.remote.testing import Answer, FakeRemote, check_remote, checked_programs
+from tests.integration.sshd import SshServer, SshServers
 
 
 def make_fake(folder: str) -> FakeRemote:
@@ -32,6 +35,20 @@ CASES: dict[str, Callable[[str], Remote]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_remote_keeps_the_contract(name: str, tmp_path: Path) -> None:
     check_remote(lambda: CASES[name](str(tmp_path)), str(tmp_path))
+
+
+SSH_CASES: dict[str, Callable[[SshServer], Remote]] = {
+    "ssh": lambda server: SshRemote(server.target(), server.known_hosts()),
+    "retrying, around ssh": lambda server: remote_for(server.host(), server.known_hosts()),
+}
+
+
+@pytest.mark.parametrize("name", SSH_CASES)
+def test_remote_over_ssh_keeps_the_contract(name: str, ssh_servers: SshServers, tmp_path: Path) -> None:
+    server = ssh_servers()
+    folder = tmp_path / "a host"
+    folder.mkdir()
+    check_remote(lambda: SSH_CASES[name](server), str(folder))
 
 
 class Forgetful(FakeRemote):

@@ -1,4 +1,7 @@
-"""A real SSH server on this machine for tests: its own port, keys and configuration in a temporary folder."""
+"""A real SSH server on this machine for tests: its own port, keys and configuration in a temporary folder.
+
+The fixture ``ssh_servers`` of ``tests/conftest.py`` makes them: ``server = ssh_servers(MaxSessions=1)``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -55,6 +59,29 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+class SshServers:
+    """Makes servers, and ends them all.
+
+    Args:
+        folder: has a folder for each.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: list[SshServer] = []
+
+    def __call__(self, **options: Any) -> SshServer:
+        """Start one more; the options are those of `SshServer`."""
+        server = SshServer(self._folder / f"server-{len(self._made)}", **options)
+        self._made.append(server)
+        return server.start()
+
+    def stop(self) -> None:
+        """End them."""
+        for server in self._made:
+            server.stop()
+
+
 class SshServer:
     """A server that lets this user in with one key.
 
@@ -91,9 +118,10 @@ class SshServer:
         config.write_text("".join(f"{name} {value}\n" for name, value in self._config().items()))
         with self.log_file.open("wb") as log:
             command = [program("sshd"), "-D", "-e", "-f", str(config)]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_until(lambda: "Server listening" in self.log or self._process.poll() is not None, "the SSH server")
-        assert self._process.poll() is None, self.log
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._process = process
+        wait_until(lambda: "Server listening" in self.log or process.poll() is not None, "the SSH server")
+        assert process.poll() is None, self.log
         return self
 
     def _config(self) -> dict[str, object]:
@@ -115,33 +143,40 @@ class SshServer:
         }
         return config | self._settings
 
+    def configure(self, **settings: object) -> None:
+        """Change lines of its configuration, from its next start on."""
+        self._settings |= settings
+
     def processes(self) -> list[psutil.Process]:
         """The server and the server's processes of each connection; not what was run through them."""
         assert self._process is not None
-        with suppress(psutil.NoSuchProcess):
-            server = psutil.Process(self._process.pid)
-            return [server, *(each for each in server.children(recursive=True) if each.name().startswith("sshd"))]
-        return []
+        server = psutil.Process(self._process.pid)
+        found = [server]
+        for each in server.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # a connection may be ending
+                found += [each] if each.name().startswith("sshd") else []
+        return found
 
     def pause(self) -> None:
         """Fall silent: connections stay, nothing is answered."""
-        for each in self.processes():
-            each.send_signal(signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Answer again."""
-        for each in self.processes():
-            each.send_signal(signal.SIGCONT)
+        self._send(signal.SIGCONT)
 
     def stop(self) -> None:
         """End it with all its connections, as a host that dies; what was run through them is not ended."""
         if self._process is None:
             return
-        for each in self.processes():
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
+        self._send(signal.SIGKILL)
         self._process.wait()
         self._process = None
+
+    def _send(self, number: signal.Signals) -> None:
+        for each in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                each.send_signal(number)
 
     def restart(self, *, with_new_host_key: bool = False) -> None:
         """Stop and start, at the same port; with a new host key it looks as a host that was flashed anew."""
