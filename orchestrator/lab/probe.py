@@ -1,6 +1,7 @@
 """Probes the lab's links: what a program on a host gets, against what was asked for.
 
-One way delay, exact because all hosts have the machine's clock: small UDP packets, stamped when sent and when received.
+One way delay, exact because all hosts have the machine's clock: small UDP packets, stamped when sent, and by the kernel
+when received, so that a busy machine's late programs are not taken for a late link.
 Rate: one TCP connection (cubic), which is what a payload takes. A link's rate counts whole Ethernet frames, as netem
 does, so the probe gives both: what arrived as payload, and that times the frame's overhead, which is compared.
 """
@@ -34,6 +35,8 @@ RATE_TOLERANCE = 0.05
 DELAY_TOLERANCE_S = 0.001
 
 _STAMP = struct.Struct("!Id")
+_SO_TIMESTAMPNS = 35  # asm-generic/socket.h; not in Python's socket
+_TIMESPEC = struct.Struct("@ll")
 _CHUNK = bytes(64 * 1024)
 # Of each full frame besides the segment: Ethernet 14, IPv4 20, TCP 20 and its time stamps 12.
 _HEADER_BYTES = 14 + 20 + 20 + 12
@@ -45,8 +48,8 @@ class WayProbe:
     """One direction of a link, as probed.
 
     Attributes:
-        delay_s: mean of one way, empty link. None: nothing arrived.
-        jitter_s: half the range from the 2nd to the 98th percentile of it.
+        delay_s: median of one way, empty link. None: nothing arrived.
+        jitter_s: half the range of it, from its first and last decile, as for a uniform distribution.
         lost: fraction of the small packets.
         goodput_bps: TCP payload; None when not measured.
         rate_bps: the frames that carried it.
@@ -112,15 +115,16 @@ def probe_link(lab: Lab, host: LabHost, peer: LabHost, asked: LinkShape) -> Link
 def _probe_way(lab: Lab, sender: LabHost, receiver: LabHost, asked: LinkShape) -> WayProbe:
     delays_s = _delays(lab, sender, receiver)
     lost = 1 - len(delays_s) / PACKETS
-    mean_s = statistics.fmean(delays_s) if delays_s else None
+    median_s = statistics.median(delays_s) if delays_s else None
     jitter_s = None
     if len(delays_s) >= PACKETS // 2:
-        cuts = statistics.quantiles(delays_s, n=50)
-        jitter_s = (cuts[-1] - cuts[0]) / 2
+        deciles = statistics.quantiles(delays_s, n=10)
+        jitter_s = (deciles[-1] - deciles[0]) / 0.8 / 2
     if not asked.rate_bps or asked.loss > _LOSS_THAT_SPOILS_TCP:
-        return WayProbe(mean_s, jitter_s, lost, None, None)
+        return WayProbe(median_s, jitter_s, lost, None, None)
     goodput_bps, segment_bytes = _bulk(lab, sender, receiver)
-    return WayProbe(mean_s, jitter_s, lost, goodput_bps, goodput_bps * (segment_bytes + _HEADER_BYTES) / segment_bytes)
+    rate_bps = goodput_bps * (segment_bytes + _HEADER_BYTES) / segment_bytes
+    return WayProbe(median_s, jitter_s, lost, goodput_bps, rate_bps)
 
 
 def _problems(way: str, found: WayProbe, asked: LinkShape) -> Iterable[str]:
@@ -144,7 +148,7 @@ def _delays(lab: Lab, sender: LabHost, receiver: LabHost) -> list[float]:
         found: list[float] = []
         next_s = time.monotonic()
         for number in range(PACKETS):
-            outgoing.sendto(_STAMP.pack(number, time.monotonic()), address)
+            outgoing.sendto(_STAMP.pack(number, time.time()), address)
             next_s += PACKET_PERIOD_S
             _receive_until(incoming, next_s, found)
         _receive_until(incoming, time.monotonic() + 0.3 + 2 * lab.host(sender.name).link.delay_s, found)
@@ -156,6 +160,7 @@ def _udp(lab: Lab, host: LabHost, stack: contextlib.ExitStack) -> socket.socket:
         made = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     made.bind((host.address, 0))
     made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     return made
 
 
@@ -174,10 +179,11 @@ def _receive_until(incoming: socket.socket, until_s: float, found: list[float]) 
     while (wait_s := until_s - time.monotonic()) > 0:
         if not select.select([incoming], [], [], wait_s)[0]:
             return
-        data = incoming.recv(64)
-        now_s = time.monotonic()
-        if len(data) == _STAMP.size:
-            found.append(now_s - _STAMP.unpack(data)[1])
+        data, notes, _, _ = incoming.recvmsg(64, 64)
+        stamps = [each for level, kind, each in notes if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS)]
+        if len(data) == _STAMP.size and stamps:
+            seconds, nanoseconds = _TIMESPEC.unpack(stamps[0][: _TIMESPEC.size])
+            found.append(seconds + nanoseconds * 1e-9 - _STAMP.unpack(data)[1])
 
 
 def _bulk(lab: Lab, sender: LabHost, receiver: LabHost) -> tuple[float, int]:
