@@ -14,7 +14,7 @@ from edgebed.metering.calibrate import Window
 BUSIEST_IDLE = 0.15
 """A host that is busier than this with nothing asked of it is not idle: the fit would be of something else."""
 
-LEAST_SPREAD = 0.5
+LEAST_SPREAD = 0.3
 """Utilisations have to differ by this much, or the line between them says nothing."""
 
 LEAST_ERROR = 0.01

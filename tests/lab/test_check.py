@@ -63,7 +63,9 @@ def test_healthy_hosts_pass(lab: RunningLab) -> None:
         assert ("round_trip" in checks) == (name != "edge")
     for name, code in (("pi-1", "c03114"), ("pi-2", "d04170")):
         assert_is(hosts[name]["throttling"], "ok", "0x")
-        assert_is(hosts[name]["board"], "ok", "Raspberry Pi", code)
+        # Virtual boards have no more cores than this machine.
+        has_all = int(hosts[name]["board"]["evidence"].partition(" cores")[0].split()[-1]) >= 4
+        assert_is(hosts[name]["board"], "ok" if has_all else "warn", "Raspberry Pi", code)
         assert_is(hosts[name]["meter"], "ok", "hwmon_ina2xx")
 
 
