@@ -14,8 +14,9 @@ from typing import NamedTuple
 from edgebed.clock import Clock
 from edgebed.errors import EdgebedError, WorkFailed
 from edgebed.protocol.cells import CellSpec
-from orchestrator.faults.hands import NOBODY, Hands, do, hands_of
+from orchestrator.faults.hands import NOBODY, Hands, do
 from orchestrator.faults.kinds import KINDS
+from orchestrator.faults.lab import hands_of
 from orchestrator.faults.schedule import BEGIN, END, FAILED, Act
 from orchestrator.journal import Journal
 from orchestrator.plan_file import Plan
@@ -134,6 +135,8 @@ class FaultDriver:
         swept = wait_for(self._deployment.in_background(partial(self._sweep, by, unpaired)))
         for detail, found in swept.lifted:
             self._journal.note_of(str(detail["host"]), END, detail | {"by": found})
+        lifted = {detail["fault"] for detail, _ in swept.lifted}
+        self._running = [each for each in self._running if each.act.id not in lifted]
         return swept.problems
 
     def _sweep(self, by: str, unpaired: list[dict[str, object]]) -> _Swept:
@@ -156,9 +159,9 @@ class FaultDriver:
     def _hands(self, host: str) -> Hands:
         folder = self._deployment.folder(host)
         assert folder is not None, "the host was not reached"
-        return hands_of(self._hosts[host])(
-            self._deployment.remote(host), folder.path, partial(self._deployment.pid_of, host)
-        )
+        about = self._hosts[host]
+        pid_of = partial(self._deployment.pid_of, host)
+        return hands_of(about)(about, self._deployment.remote(host), folder.path, pid_of)
 
     # -- a cell -------------------------------------------------------------------------------------------------------
 
@@ -194,13 +197,9 @@ class FaultDriver:
         return any(running.is_lasting or running.is_beginning for running in self._running)
 
     @property
-    def unlifted(self) -> list[str]:
-        """A sentence for each fault that is not known to be over."""
-        return [
-            f"{each.act.fault.host}: the fault {each.act.fault.kind} may not be over: "
-            f"{each.problem or 'the host has not answered yet'}"
-            for each in self._running
-        ]
+    def is_rebooting(self) -> bool:
+        """Is a host not back yet?"""
+        return any(not running.is_lasting and not running.is_beginning for running in self._running)
 
     def turn(self) -> None:
         """Do what is due, and hear what has become of what was ordered."""

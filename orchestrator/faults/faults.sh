@@ -53,7 +53,9 @@ ready() { # UNDO...: write it down and start the timer
     mkdir -p "$notes" && printf '%s\n' "$*" >"$notes/$id.new" || fail "the undo cannot be written in $notes"
     mv "$notes/$id.new" "$notes/$id.undo" || fail "the undo cannot be written in $notes"
     sync "$notes/$id.undo" 2>/dev/null || sync
-    [ "$for_s" = 0 ] || setsid nohup sh "$folder/faults.sh" timer "$id" "$for_s" </dev/null >/dev/null 2>&1 &
+    [ "$for_s" = 0 ] && return 0
+    setsid nohup sh "$folder/faults.sh" timer "$id" "$for_s" </dev/null >/dev/null 2>&1 &
+    echo "$!" >"$notes/$id.timer"
 }
 
 do_kill() { # PID
@@ -211,8 +213,16 @@ lift() { # ID BY
         # Whoever comes first says so.
         (set -C && echo "$2" >"$notes/$id.ended") 2>/dev/null || :
         rm -f "$notes/$id.undo"
+        end_timer "$2"
     fi
     cat "$notes/$id.ended" 2>/dev/null || echo nobody
+}
+
+end_timer() { # BY: of $id, unless it is who does this
+    pid=$(cat "$notes/$id.timer" 2>/dev/null) || return 0
+    # Its number is also that of its process group, which has its sleep in it.
+    if [ "$1" != timer ] && is_ours "$pid"; then kill -s TERM -- "-$pid" 2>/dev/null; fi
+    rm -f "$notes/$id.timer"
 }
 
 lift_all() { # BY

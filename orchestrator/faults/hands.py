@@ -29,11 +29,13 @@ class Hands:
     """What every host can: have its faults lifted.
 
     Args:
-        remote: the host, connected.
+        host: as the plan has it.
+        remote: connected.
         folder: the run's state folder there.
         pid_of: the process of a program; None when it does not run.
     """
 
+    host: Host
     remote: Remote
     folder: str
     pid_of: Callable[[str], int | None]
@@ -127,12 +129,21 @@ class LocalHands(Hands):
 
 
 @dataclass(frozen=True, slots=True)
-class SshHands(LocalHands):
-    """A host of its own, behind SSH; all but programs and disk needs sudo without a password."""
+class OwnHands(LocalHands):
+    """A host of its own, with a disk and a power switch."""
 
     def reboot(self, act: Act) -> None:
         """See `orchestrator.faults.abilities.CanReboot`."""
         self._begin(act)
+
+    def fill_disk(self, act: Act) -> None:
+        """See `orchestrator.faults.abilities.CanFillDisk`; by one file under ``~/.edgebed``."""
+        self._begin(act, f"{act.fault.parameters['leave_bytes']:.0f}")
+
+
+@dataclass(frozen=True, slots=True)
+class SshHands(OwnHands):
+    """A host behind SSH; all but programs and disk needs sudo without a password."""
 
     def cut_link(self, act: Act) -> None:
         """See `orchestrator.faults.abilities.CanCutLink`; by nft. The connection of the orchestrator stays."""
@@ -154,18 +165,9 @@ class SshHands(LocalHands):
         """See `orchestrator.faults.abilities.CanThrottle`; by the kernel's highest frequency."""
         self._begin(act, f"{act.fault.parameters['fraction']:g}")
 
-    def fill_disk(self, act: Act) -> None:
-        """See `orchestrator.faults.abilities.CanFillDisk`; by one file under ``~/.edgebed``."""
-        self._begin(act, f"{act.fault.parameters['leave_bytes']:.0f}")
-
     def step_clock(self, act: Act) -> None:
         """See `orchestrator.faults.abilities.CanStepClock`."""
         self._begin(act, f"{act.fault.parameters['by_s']:g}")
-
-
-def hands_of(host: Host) -> type[Hands]:
-    """Who does faults to a host; the abilities of the class are those of the host."""
-    return LocalHands if host.connection == "local" else SshHands
 
 
 def do(hands: Hands, act: Act) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from edgebed.errors import BadInput, Problem
 from orchestrator.experiment import Experiment
-from orchestrator.faults.hands import hands_of
 from orchestrator.faults.kinds import EVERYTHING, KINDS, PROGRAM
+from orchestrator.faults.lab import LabHands, hands_of
 from orchestrator.faults.schedule import FaultList, PlannedFault, Targets, schedule
 from orchestrator.inventory import Host, Inventory
 from orchestrator.provision.layout import CONTROLLER, DEVICE_AGENT, EDGE_SERVER
@@ -75,6 +75,8 @@ def _unable(faults: Sequence[PlannedFault], inventory: Inventory) -> Iterator[st
 
 
 def _what(host: Host) -> str:
+    if issubclass(hands_of(host), LabHands):
+        return "a virtual host, whose clock is this machine's"
     return "a program on this machine" if host.connection == "local" else "a host behind SSH"
 
 
