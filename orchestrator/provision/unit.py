@@ -52,6 +52,9 @@ WantedBy={wanted_by}
 
 # Sensors are read from /sys, and through the firmware's devices; nothing else of /dev is needed, and all of the system
 # but the two folders of edgebed is read-only. A user's own systemd has not the right to arrange this.
+# Not ProtectControlGroups and ProtectKernelTunables: both give the service a fresh /proc and /sys. Where the host's own
+# show less than the machine's (containers, virtual hosts) it would measure other programs than its host's. Without
+# capabilities the user can write to neither anyway.
 _SYSTEM = """\
 User={user}
 {groups}CapabilityBoundingSet=
@@ -64,8 +67,6 @@ DevicePolicy=closed
 DeviceAllow=/dev/vcio rw
 DeviceAllow=/dev/vchiq rw
 DeviceAllow=/dev/vcsm-cma rw
-ProtectControlGroups=yes
-ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes
 ProtectHostname=yes
