@@ -150,7 +150,7 @@ def check_meter(host: Host, probe: Probe) -> list[Finding]:
 
 def _check_meter(name: str, probe: Probe) -> Finding:
     if name == "hwmon_ina2xx" and not any(line.startswith("ina") for line in probe.lines("hwmon")):
-        fix = "wire it, add `dtoverlay=i2c-sensor,ina219` to config.txt and reboot; docs/hardware.md shows how"
+        fix = "wire it, and tell the kernel where it is and what its shunt has: docs/hardware.md shows how"
         return fail("meter", "hwmon shows no INA2xx sensor", fix)
     if name == "rapl" and "readable" not in probe.lines("rapl"):
         from edgebed.metering.drivers.rapl import MAY_READ

@@ -154,7 +154,7 @@ def _choose(sensors: list[_Sensor], setup: MeterSetup) -> _Sensor:
     if not matching:
         raise BadInput(
             f"no INA2xx sensor{'' if wanted is None else f' {wanted!r}'} under {where}; found: {listed}; "
-            "load its driver (on a Pi: `dtoverlay=i2c-sensor,ina219` in config.txt), or use the meter cpu_model"
+            "tell the kernel of it (docs/hardware.md shows how on a Pi), or use the meter cpu_model"
         )
     if len(matching) > 1:
         raise BadInput(f"several INA2xx sensors under {where}: {listed}; name one with the setting `device`")
