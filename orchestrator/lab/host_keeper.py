@@ -137,6 +137,7 @@ class HostKeeper:
             return
         self._cgroup.make()
         self._apply_quota()
+        network.disconnect_host(self._lab, self.host)  # of a boot that broke off
         network.connect_host(self._lab, self.host)
         if self._lab.shaper == "netem":
             Netem(self._lab.network, self.host.near, self._lab.network_of(self.host), "eth0").shape(self._shape)

@@ -30,6 +30,7 @@ from orchestrator.lab.teardown import note_keeper, take_down
 
 BOOT_TIMEOUT_S = 90.0
 """On a busy machine with many hosts; one host alone takes a second."""
+ARM64_BOOT_TIMEOUT_S = 600.0
 
 FIRST_DEVICE = 11
 _POLL_S = 0.05
@@ -223,7 +224,8 @@ def _start_keeper(lab: Lab) -> None:
 def _wait_for_ssh(lab: Lab, say: Callable[[str], None]) -> None:
     say(f"waiting for {len(lab.hosts)} hosts to boot")
     waiting = {host.name: host.address for host in lab.hosts}
-    deadline_s = time.monotonic() + BOOT_TIMEOUT_S
+    is_foreign = any(host.architecture != machine_architecture() for host in lab.hosts)
+    deadline_s = time.monotonic() + (ARM64_BOOT_TIMEOUT_S if is_foreign else BOOT_TIMEOUT_S)
     while waiting:
         waiting = {name: address for name, address in waiting.items() if not answers_ssh(address)}
         failed = [each for each in ask(lab.control, "status")["hosts"].items() if each[1]["state"] == "failed"]

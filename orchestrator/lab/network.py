@@ -107,7 +107,11 @@ def disconnect_host(lab: Lab, host: LabHost) -> None:
     network = lab.network_of(host)
     if not (NAMED_NETWORKS / network).exists():
         return
-    _batch(network, "link set eth0 down", f"link set eth0 name {host.far}", f"link set {host.far} netns {lab.network}")
+    found = [name for name in interfaces(network) if name != "lo"]
+    if found:  # root on the host may have given it another name
+        name = "eth0" if "eth0" in found else found[0]
+        back = f"link set {host.far} netns {lab.network}"
+        _batch(network, f"link set {name} down", f"link set {name} name {host.far}", back)
     call(["ip", "netns", "delete", network])
 
 

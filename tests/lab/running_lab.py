@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,14 @@ def eventually(is_so: Callable[[], bool], timeout_s: float = 30.0) -> None:
         time.sleep(0.05)
 
 
+def every(period_s: float, duration_s: float) -> Iterator[float]:
+    """Seconds since the start, once a period, as an agent samples."""
+    start_s = time.monotonic()
+    for turn in range(round(duration_s / period_s) + 1):
+        time.sleep(max(0.0, start_s + turn * period_s - time.monotonic()))
+        yield time.monotonic() - start_s
+
+
 @dataclass(frozen=True)
 class RunningLab:
     """A lab that is up.
@@ -70,9 +78,9 @@ class RunningLab:
         words += [f"{USER}@{lab.host(host).address}", command]
         return subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
 
-    def said(self, host: str, command: str) -> str:
+    def said(self, host: str, command: str, timeout_s: float = 30.0) -> str:
         """What a command that succeeds prints on a host."""
-        done = self.ssh(host, command)
+        done = self.ssh(host, command, timeout_s)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from edgebed.metering.base import MeterSetup, window_energy
 from edgebed.metering.board import board_from_dict
 from edgebed.metering.drivers.hwmon_ina2xx import DRIVER as INA
 from edgebed.metering.health import HostSampler, throttle_flags
-from tests.lab.running_lab import RunningLab, eventually
+from tests.lab.running_lab import RunningLab, eventually, every
 
 BURN = "timeout 60 sh -c 'while :; do :; done' >/dev/null 2>&1 & echo $!"
 WINDOW_S = 6.0
@@ -97,14 +97,10 @@ def test_the_energy_of_the_scripted_meter_is_what_it_gave_within_2_percent(lab: 
 
     def look() -> None:
         start, given = meter.read(), lab.live.sensors("pi-1")
-        end_s = time.monotonic() + WINDOW_S
-        is_changed = False
-        while time.monotonic() < end_s:
-            time.sleep(0.1)  # the rate at which an agent samples
+        for turn, _ in enumerate(every(0.1, WINDOW_S)):
             meter.read()
-            if not is_changed and time.monotonic() > end_s - WINDOW_S / 2:
+            if turn == 30:
                 lab.live.script_sensors("pi-1", power_w=9.0)  # a step in the middle
-                is_changed = True
         found.append((window_energy(start, meter.read()), lab.live.sensors("pi-1")["energy_j"] - given["energy_j"]))
 
     try:
@@ -132,10 +128,8 @@ def test_a_capped_clock_slows_the_host_for_real(lab: RunningLab):
 def test_sensors_cost_little(lab: RunningLab):
     """The keeper of three hosts stays below 5 % of a core, so that it does not disturb what is measured."""
     pid = int((lab.live.lab.state / "keeper.pid").read_text().split()[0])
-    ticks = [_ticks(pid)]
-    time.sleep(3.0)
-    ticks.append(_ticks(pid))
-    assert (ticks[1] - ticks[0]) / 100 / 3.0 < 0.05
+    ticks = [_ticks(pid) for _ in every(1.0, 3.0)]
+    assert (ticks[-1] - ticks[0]) / 100 / 3.0 < 0.05
 
 
 def _ticks(pid: int) -> int:
@@ -149,7 +143,5 @@ def test_psutil_reads_the_hosts_own_memory_and_cpu(lab: RunningLab):
         f"import psutil; psutil.PROCFS_PATH = {str(proc_of(lab, 'pi-1'))!r}; "
         "print(psutil.virtual_memory().total, psutil.cpu_times().idle > 0)"
     )
-    import sys
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(4 * 2**30), "True"]
