@@ -298,19 +298,21 @@ def _energy_label(sources: Sequence[str], policies: Sequence[PolicySummary]) -> 
 
 
 def sources_label(sources: Sequence[str]) -> str:
-    """One label for amounts from several sources, as ``estimated: cpu-model (pi-3b, pi-4b)``; empty without any.
+    """One label for amounts from several sources; empty without any.
 
-    What is in part estimated is estimated.
+    ``estimated: cpu-model (pi-3b, pi-4b)``, or ``partly estimated: cpu-model (pi-4b); partly measured: ina219``.
     """
-    parts = sorted({part for source in sources for part in source.split("+") if part})
-    if not parts:
-        return ""
-    kind = "measured" if all(part.startswith("measured:") for part in parts) else "estimated"
-    subjects: dict[str, list[str]] = defaultdict(list)
-    for part in parts:
-        name, _, subject = part.removeprefix(f"{kind}:").partition("/")
-        subjects[name] += [subject] if subject else []
-    return f"{kind}: " + ", ".join(name + (f" ({', '.join(each)})" if each else "") for name, each in subjects.items())
+    subjects: dict[str, dict[str, list[str]]] = {}
+    for part in sorted({part for source in sources for part in source.split("+") if part}):
+        kind, _, rest = part.partition(":")
+        name, _, subject = rest.partition("/")
+        subjects.setdefault(kind, {}).setdefault(name, []).extend([subject] if subject else [])
+    partly = "partly " if len(subjects) > 1 else ""
+    return "; ".join(f"{partly}{kind}: {_names(found)}" for kind, found in subjects.items())
+
+
+def _names(found: dict[str, list[str]]) -> str:
+    return ", ".join(name + (f" ({', '.join(each)})" if each else "") for name, each in found.items())
 
 
 _NOTICES_OF_FLAGS = {
@@ -329,6 +331,8 @@ def _notices(policies: Sequence[PolicySummary], flags: Sequence[FlagCount], ener
             yield _NOTICES_OF_FLAGS[flag.flag].format(share=f"{100 * flag.share:.3g} %")
     if energy_label.startswith("estimated"):
         yield f"Energy is {energy_label}. No sensor saw it; the error stated is the model's own."
+    elif energy_label.startswith("partly"):
+        yield f"Energy is {energy_label}. A sum of both is no measurement; what is estimated has the model's own error."
     if not energy_label:
         yield "Energy is not known: no task has one."
     if policies and max(len(policy.seeds) for policy in policies) == 1:

@@ -274,7 +274,7 @@ def test_a_run_with_something_missing_still_has_a_report(make_run: MakeRun, kind
     assert f"{made.counts.planned} tasks" in stream.getvalue()
 
 
-def test_energy_that_is_partly_measured_is_called_estimated(make_run: MakeRun) -> None:
+def test_energy_that_is_partly_measured_says_so(make_run: MakeRun) -> None:
     def change(row: TaskRecord) -> TaskRecord:
         local = row.site == "device"
         return replace_fields(
@@ -285,8 +285,8 @@ def test_energy_that_is_partly_measured_is_called_estimated(make_run: MakeRun) -
     mixed = summarise(Run(make_run(policies=("uniform_random",), epochs=3, name="b", change=change).path))
     assert measured.energy_label == "measured: ina219"
     assert not [notice for notice in measured.notices if "Energy" in notice]
-    assert mixed.energy_label == "estimated: cpu-model (x), measured:ina219"
-    assert [notice for notice in mixed.notices if notice.startswith("Energy is estimated")]
+    assert mixed.energy_label == "partly estimated: cpu-model (x); partly measured: ina219"
+    assert [notice for notice in mixed.notices if notice.startswith("Energy is partly estimated: cpu-model (x)")]
 
 
 def test_settings_of_a_sweep_are_kept_apart(make_run: MakeRun) -> None:
