@@ -33,6 +33,8 @@ BOOT_TIMEOUT_S = 90.0
 ARM64_BOOT_TIMEOUT_S = 600.0
 
 FIRST_DEVICE = 11
+LEAST_DISK_BYTES = 256 << 20
+MOST_DISK_BYTES = 1000 << 30
 _POLL_S = 0.05
 _TMPFS_SIZE = "64m"
 
@@ -107,6 +109,8 @@ def _check(wish: LabWish) -> None:
         )
     if not 1 <= len(wish.device_boards) <= MOST_DEVICES:
         raise BadInput(f"--devices is {len(wish.device_boards)}; allowed is 1 to {MOST_DEVICES}")
+    if not LEAST_DISK_BYTES <= wish.disk_bytes <= MOST_DISK_BYTES:
+        raise BadInput(f"--disk is {wish.disk_bytes} bytes; allowed is 256M to 1000G")
     check_hosts_file(wish.hosts_file, wish.name)
 
 

@@ -13,7 +13,7 @@ from edgebed.errors import BadInput
 from orchestrator.cli import main
 from orchestrator.cli.lab import _quantity, _shape
 from orchestrator.inventory import load_inventory
-from orchestrator.lab import programs, spec
+from orchestrator.lab import image, programs, spec
 from orchestrator.lab.cgroups import hierarchies
 from orchestrator.lab.control import ControlSocket, ask
 from orchestrator.lab.hosts_file import check_hosts_file, hosts_text, remove_hosts_file, write_hosts_file, written_by
@@ -162,6 +162,24 @@ def test_without_root_or_linux_it_says_what_to_do(monkeypatch: pytest.MonkeyPatc
     for verb in ("up", "down", "status"):
         assert main(["lab", verb]) == 2
         assert "needs Linux" in capsys.readouterr().err
+
+
+def test_purging_removes_the_roots_and_nothing_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(image, "CACHE_ROOT", tmp_path / "edgebed" / "lab")
+    (tmp_path / "edgebed" / "lab" / "debian-x" / "etc").mkdir(parents=True)
+    (tmp_path / "edgebed" / "wheels").mkdir()
+    image.purge_roots()
+    assert [path.name for path in (tmp_path / "edgebed").iterdir()] == ["wheels"]
+    (tmp_path / "edgebed" / "wheels").rmdir()
+    image.purge_roots()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_list_of_packages_is_another_root(monkeypatch: pytest.MonkeyPatch):
+    before = image.root_folder("amd64")
+    assert image.root_folder("arm64") != before
+    monkeypatch.setattr(image, "PACKAGES", (*image.PACKAGES, "chrony"))
+    assert image.root_folder("amd64") != before
 
 
 def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch):
