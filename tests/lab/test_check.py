@@ -46,8 +46,14 @@ def assert_is(finding: dict[str, str], status: str, *words: str) -> None:
     assert bool(finding["fix"]) == (status != "ok"), finding
 
 
-def test_healthy_hosts_pass(lab: RunningLab) -> None:
-    status, hosts = checked(lab)
+@pytest.fixture(scope="module")
+def healthy(lab: RunningLab) -> tuple[int, dict[str, Checks]]:
+    """What a check of the untouched lab finds; made before any test of this file touches it."""
+    return checked(lab)
+
+
+def test_healthy_hosts_pass(healthy: tuple[int, dict[str, Checks]]) -> None:
+    status, hosts = healthy
     assert status == 0, hosts
     assert list(hosts) == ["edge", "pi-1", "pi-2"]
     for name, checks in hosts.items():
@@ -69,8 +75,8 @@ def test_healthy_hosts_pass(lab: RunningLab) -> None:
         assert_is(hosts[name]["meter"], "ok", "hwmon_ina2xx")
 
 
-def test_round_trips_are_those_of_the_links(lab: RunningLab) -> None:
-    _, hosts = checked(lab)
+def test_round_trips_are_those_of_the_links(healthy: tuple[int, dict[str, Checks]]) -> None:
+    _, hosts = healthy
     for name in ("pi-1", "pi-2"):
         trip = hosts[name]["round_trip"]
         p50_ms = float(trip["evidence"].partition("p50 ")[2].split()[0])
