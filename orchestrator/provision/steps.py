@@ -179,16 +179,18 @@ def _linger(facts: HostFacts) -> Iterator[Change]:
     yield Change(
         key="linger",
         what=f"let the programs of {facts.user} run when nobody is logged in",
-        # The user's systemd comes up now, if it was not there; the socket says when it has.
+        # Without polkit a user may not even do this to himself. The user's systemd comes up now, if it was not there;
+        # the socket says when it has.
         command=f"""\
-loginctl enable-linger {user}
+loginctl enable-linger {user} 2>/dev/null || sudo -n loginctl enable-linger {user}
 tries=100
 while ! [ -S "$XDG_RUNTIME_DIR/systemd/private" ]; do
     tries=$((tries - 1))
     [ "$tries" -gt 0 ]
     sleep 0.1
 done""",
-        undo=f"if [ -e /var/lib/systemd/linger/{user} ]; then loginctl disable-linger {user}; fi",
+        undo=f"if [ -e /var/lib/systemd/linger/{user} ]; then\n"
+        f"loginctl disable-linger {user} 2>/dev/null || sudo -n loginctl disable-linger {user}\nfi",
     )
 
 

@@ -60,6 +60,7 @@ User={user}
 {groups}CapabilityBoundingSet=
 AmbientCapabilities=
 ProtectSystem=strict
+ProtectHome=read-only
 ReadWritePaths={root}
 ReadWritePaths=-{state_root}
 PrivateTmp=yes
