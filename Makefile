@@ -1,6 +1,7 @@
 # make demo    the main job on this machine: a real edge server, three real device agents, five policies, a report
 # make test    the tests
 # make test-lab   the tests on virtual Pis (Linux, root): real sshd, systemd and links; installs a few Debian packages by apt
+# make check-cluster HOSTS=FILE   checks a real cluster from end to end and writes a result to share, runs/cluster-check.json
 # make test-learning   the tests that need torch (installs torch 2.13.0, which is large where no CPU build is at hand)
 # make check   everything that a change must pass: format, lint, types, tests
 # make bench   the benchmarks
@@ -10,9 +11,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNS ?= runs
+RESULT ?= $(RUNS)/cluster-check.json
 STAMPS := $(VENV)/.installed
 
-.PHONY: demo test test-lab test-learning check lint types format bench clean demo-check
+.PHONY: demo test test-lab check-cluster test-learning check lint types format bench clean demo-check
 .DEFAULT_GOAL := help
 
 help:
@@ -51,6 +53,11 @@ test-lab: $(STAMPS)-dev
 	done; test -z "$$missing" || { echo "installing$$missing by apt" && apt-get update -q && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; }
 	$(BIN)/python -m pytest tests/lab
+
+check-cluster: $(STAMPS)-orchestrator
+	@test -n "$(HOSTS)" || { echo "name the hosts file: make check-cluster HOSTS=inventory/hosts/my-cluster.yaml" >&2; exit 2; }
+	@mkdir -p $(dir $(RESULT))
+	$(BIN)/python -m tests.hardware.cluster $(HOSTS) -o $(RESULT) --runs $(RUNS) $(OPTIONS)
 
 $(STAMPS)-learning: $(STAMPS)-dev
 	@echo "installing torch 2.13.0 into $(VENV)"

@@ -61,7 +61,7 @@ def _policies(policies: list[dict[str, Any]]) -> Table:
             *(_number(each[key], 3) for key in ("mean_s", "p50_s", "p95_s")),
             _number(each["missed_share"], 2),
             _number(each["device_energy_j"], 3),
-            ", ".join(source for source in each["energy_sources"] if source),
+            ", ".join(sorted({source.partition(":")[0] for source in each["energy_sources"]})),
         )
     return table
 

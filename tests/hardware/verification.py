@@ -23,7 +23,8 @@ SELECT policy, count(*) AS n, count(*) FILTER (outcome = 'done') AS done,
        avg((deadline_met IS NOT TRUE)::INTEGER) FILTER (outcome <> 'unknown') AS missed_share,
        avg((edge_frames > 0)::INTEGER) FILTER (outcome = 'done') AS offloaded_share,
        sum(correct)::BIGINT AS frames_right, sum(frames) FILTER (correct IS NOT NULL)::BIGINT AS frames,
-       avg(device_energy_j) AS device_energy_j, list_sort(list(DISTINCT energy_source)) AS energy_sources
+       avg(device_energy_j) AS device_energy_j,
+       list_sort(list_distinct(flatten(list(string_split(energy_source, '+'))))) AS energy_sources
 FROM tasks WHERE NOT list_contains(flags, 'warm_up') GROUP BY policy ORDER BY policy
 """
 
