@@ -75,6 +75,10 @@ def model_of(plan: Plan) -> Model:
     )
 
 
+VIRTUAL = "virtual"
+"""A fact of hosts that are not what they seem: those of `edgebed lab`."""
+
+
 def hosts_of(
     plan: Plan, told_by_hosts: Mapping[str, Mapping[str, str]], told_by_members: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,13 +71,16 @@ class SealedCounts:
     problems: tuple[str, ...]
 
 
-def seal(run_folder: Path, cells: Sequence[CellSpec], planned: Iterable[TaskRecord]) -> SealedCounts:
+def seal(
+    run_folder: Path, cells: Sequence[CellSpec], planned: Iterable[TaskRecord], emulated: Collection[str] = ()
+) -> SealedCounts:
     """Write ``tasks``, ``epochs``, ``samples`` and ``events.parquet`` of a run.
 
     Args:
         run_folder: has ``cells/<cell>/attempt-<n>/<host>.records``; gets the tables.
         cells: every cell of the plan, in its order, which becomes the order of the rows.
         planned: a row for every planned task, with the outcome and reason that it has if nobody reported it.
+        emulated: names of hosts that stand for others; what ran on them is flagged.
 
     Raises:
         BadInput: the plan has a task twice, or in a cell that it does not have.
@@ -93,19 +96,24 @@ def seal(run_folder: Path, cells: Sequence[CellSpec], planned: Iterable[TaskReco
             stage.add_segments(run_folder)
         # DuckDB takes what follows a question mark for options of its database.
         with tempfile.TemporaryDirectory(prefix="edgebed-", dir=None if "?" in str(folder) else folder) as scratch:
-            counts = _tabulate(stage, cells, folder, Path(scratch))
+            counts = _tabulate(stage, cells, emulated, folder, Path(scratch))
         _publish(run_folder, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return counts
 
 
-def _tabulate(stage: Stage, cells: Sequence[CellSpec], folder: Path, scratch: Path) -> SealedCounts:
+def _tabulate(
+    stage: Stage, cells: Sequence[CellSpec], emulated: Collection[str], folder: Path, scratch: Path
+) -> SealedCounts:
     """Write the tables into ``folder``; the database and what does not fit into memory go to ``scratch``."""
     # One thread: the order of rows, and of the sums of costs, is then the same every time.
     settings = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "temp_directory": str(scratch / "spill")}
     with import_duckdb("sealing a run").connect(str(scratch / "seal.duckdb"), config=settings) as connection:
         _load(connection, stage, cells)
+        connection.execute("CREATE TABLE emulated (host VARCHAR)")
+        for host in sorted(emulated):
+            connection.execute("INSERT INTO emulated VALUES (?)", (host,))
         _check_plan(connection, stage.planned)
         _make_tables(connection)
         for table in TABLES:
@@ -206,6 +214,7 @@ def _flags() -> str:
     trouble = "EXISTS (FROM task_trouble AS t WHERE t.task_id = raw.task_id AND t.flag = '{}')"
     found = {
         "warm_up": "epoch < warm_up_epochs",
+        "emulated": "EXISTS (FROM emulated AS e WHERE e.host IN (raw.device_id, raw.server))",
         **{flag: trouble.format(flag) for flag in (*_TROUBLE, *_MARKS)},
         "unplanned": "NOT is_planned",
     }

@@ -10,7 +10,7 @@ from edgebed.trace.manifest import Manifest, write_manifest
 from edgebed.trace.runs import Run
 from orchestrator.attempts import Attempts
 from orchestrator.plan_file import Plan
-from orchestrator.provenance import model_of
+from orchestrator.provenance import VIRTUAL, model_of
 from orchestrator.unreported import planned_rows
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def seal_run(folder: Path, plan: Plan, attempts: Attempts, manifest: Manifest) -
     for cell in plan.cells:
         latest = attempts.latest(cell.cell_id)
         specs.append(cell.spec(latest.serial, latest.attempt) if latest else cell.spec(1, 1))
-    counts = seal(folder, specs, planned_rows(plan, attempts))
+    virtual = {name for name, facts in manifest.hosts.items() if VIRTUAL in facts}
+    emulated = virtual | {host.name for host in plan.hosts if host.slowdown > 1.0}
+    counts = seal(folder, specs, planned_rows(plan, attempts), emulated)
     manifest.counts = {
         name: getattr(counts, name)
         for name in ("planned", "done", "failed", "unknown", "unreported", "unplanned", "epochs", "samples", "events")

@@ -38,6 +38,7 @@ def _write_identity(lab: Lab, host: LabHost, upper: Path, host_key: KeyPair, use
     names = [f"127.0.0.1 localhost {host.name}", *(f"{each.address} {each.name}" for each in lab.hosts)]
     _write(upper / "etc/hosts", "\n".join(names) + "\n")
     _write(upper / "etc/hostname", host.name + "\n")
+    _write(upper / "etc/edgebed-lab", f"edgebed lab {lab.name}\n")  # so that no run takes it for a board
     _write(upper / "etc/machine-id", host.machine_id + "\n", 0o444)
     _write(upper / "etc/ssh/ssh_host_ed25519_key", host_key.private.decode(), SECRET_MODE)
     _write(upper / "etc/ssh/ssh_host_ed25519_key.pub", f"{host_key.public} root@{host.name}\n")

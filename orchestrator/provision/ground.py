@@ -23,6 +23,7 @@ echo "processors $(getconf _NPROCESSORS_ONLN 2>/dev/null)"
 echo "model $(tr -d '\\0' 2>/dev/null </proc/device-tree/model || sed -n 's/^model name[^:]*: //p;T;q' /proc/cpuinfo)"
 echo "memory_kib $(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/null)"
 echo "ssh_connection $SSH_CONNECTION"
+echo "virtual $(cat /etc/edgebed-lab 2>/dev/null)"
 """
 
 # Run by the host's Python: ports of an address that nobody uses now.

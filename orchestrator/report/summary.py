@@ -14,6 +14,7 @@ from edgebed.trace.manifest import Manifest
 from edgebed.trace.runs import Run
 from edgebed.trace.schema import STAGES
 from orchestrator.measures import SeedMeasures, ask, counted_tasks, seed_measures
+from orchestrator.provenance import VIRTUAL
 from orchestrator.report.series import Series, read_series
 from orchestrator.statistics import Interval, PairedDifference, paired_difference, t_interval
 
@@ -164,7 +165,7 @@ def summarise(run: Run) -> Summary:
                 row[0] for row in ask(connection, "SELECT DISTINCT deadline_s FROM counted ORDER BY 1").rows
             ),
             energy_label=energy_label,
-            notices=tuple(_notices(policies, flags, energy_label)),
+            notices=tuple(_notices(policies, flags, energy_label, _virtual(run))),
             series=read_series(connection, run.manifest.hosts),
         )
 
@@ -316,7 +317,7 @@ def _names(found: dict[str, list[str]]) -> str:
 
 
 _NOTICES_OF_FLAGS = {
-    "emulated": "Emulated boards: {share} of the tasks ran on hosts that were slowed down to stand for slower boards. "
+    "emulated": "Emulated boards: {share} of the tasks ran on hosts that stand for others, slowed down or virtual. "
     "Their times are those of the emulation, not of the boards.",
     "simulated": "Simulated: {share} of the tasks were computed by a model; nothing was executed.",
     "recorded": "Replayed: {share} of the tasks have outcomes recorded in an earlier run.",
@@ -325,7 +326,18 @@ _NOTICES_OF_FLAGS = {
 }
 
 
-def _notices(policies: Sequence[PolicySummary], flags: Sequence[FlagCount], energy_label: str) -> Iterable[str]:
+def _virtual(run: Run) -> list[str]:
+    return [name for name, facts in run.manifest.hosts.items() if VIRTUAL in facts]
+
+
+def _notices(
+    policies: Sequence[PolicySummary], flags: Sequence[FlagCount], energy_label: str, virtual: Sequence[str]
+) -> Iterable[str]:
+    if virtual:
+        yield (
+            f"Virtual hosts: {', '.join(virtual)} are hosts of `edgebed lab`. Their processors are one machine's and "
+            "their sensors follow a script: a rehearsal, in which no joule and no temperature of a board was measured."
+        )
     for flag in flags:
         if flag.flag in _NOTICES_OF_FLAGS:
             yield _NOTICES_OF_FLAGS[flag.flag].format(share=f"{100 * flag.share:.3g} %")

@@ -443,3 +443,11 @@ def test_a_plan_with_a_task_twice_or_in_no_cell_is_refused(folder: Folder) -> No
 )
 def test_what_a_task_costs(row: TaskRecord, reward: RewardSettings, expected: float | None) -> None:
     assert task_cost(row, reward, task_timeout_s=4.0) == (None if expected is None else pytest.approx(expected))
+
+
+def test_what_ran_on_a_host_that_stands_for_another_says_so(folder: Folder) -> None:
+    rows = [done("a"), done("b", device_id="pi-2", server="edge-1"), done("c", device_id="pi-2", server="edge-2")]
+    folder.reports(*rows)
+    seal(folder.path, [cell()], [task(row.task_id, device_id=row.device_id) for row in rows], {"pi-1", "edge-1"})
+    flagged = {row["task_id"]: "emulated" in row["flags"] for row in folder.rows("tasks")}
+    assert flagged == {"a": True, "b": True, "c": False}
