@@ -260,7 +260,8 @@ def _workload_spelt_out(given: str | dict[str, Any]) -> dict[str, Any]:
     options = given.get("options") or {}
     if not beside or "name" not in given or not isinstance(options, dict):
         return given
-    return {"name": given["name"], "options": beside | options}
+    # What a sweep or --set changes comes beside the name, and counts.
+    return {"name": given["name"], "options": options | beside}
 
 
 # `reward:` with nothing below it is how YAML writes an empty mapping.

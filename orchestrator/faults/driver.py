@@ -55,9 +55,9 @@ class _Running:
 
 
 class _Swept(NamedTuple):
-    """What was lifted, with what its event says and what had ended it; and a sentence for each host that is lost."""
+    """What has ended each fault that is over, by its id; and a sentence for each host that could not be asked."""
 
-    lifted: list[tuple[dict[str, object], str]]
+    over: dict[str, str]
     problems: list[str]
 
 
@@ -83,6 +83,7 @@ class FaultDriver:
         self._hosts = {host.name: host for host in plan.hosts}
         self._waiting: list[Act] = []
         self._running: list[_Running] = []
+        self._untold: dict[str, str] = {}
         self._start_s = 0.0
 
     # -- before and after ---------------------------------------------------------------------------------------------
@@ -126,34 +127,26 @@ class FaultDriver:
         """
         if not self._kinds:
             return []
-        ended = {detail["fault"] for detail in self._journal.details(END)}
-        unpaired = [
-            detail
-            for detail in self._journal.details(BEGIN)
-            if detail["fault"] not in ended and detail["kind"] != "kill"
-        ]
-        swept = wait_for(self._deployment.in_background(partial(self._sweep, by, unpaired)))
-        for detail, found in swept.lifted:
-            self._journal.note_of(str(detail["host"]), END, detail | {"by": found})
-        lifted = {detail["fault"] for detail, _ in swept.lifted}
-        self._running = [each for each in self._running if each.act.id not in lifted]
+        begun = {str(detail["fault"]): detail for detail in self._journal.details(BEGIN)}
+        ended = {str(detail["fault"]) for detail in self._journal.details(END)}
+        swept = wait_for(self._deployment.in_background(partial(self._sweep, by)))
+        for act_id, found in swept.over.items():
+            if act_id not in begun:
+                self._untold[act_id] = found  # whoever did it died before writing it down
+            elif act_id not in ended and begun[act_id]["kind"] != "kill":
+                self._journal.note_of(str(begun[act_id]["host"]), END, begun[act_id] | {"by": found})
+        self._running = [each for each in self._running if each.act.id not in swept.over]
         return swept.problems
 
-    def _sweep(self, by: str, unpaired: list[dict[str, object]]) -> _Swept:
-        swept = _Swept([], [])
+    def _sweep(self, by: str) -> _Swept:
+        swept = _Swept({}, [])
         for host in self._kinds:
             if self._deployment.folder(host) is None:
                 continue
             try:
-                hands = self._hands(host)
-                for detail in unpaired:
-                    if detail["host"] == host and (found := hands.lift(str(detail["fault"]), by)) is not None:
-                        swept.lifted.append((detail, found))
-                lifted = hands.lift_all(by)
+                swept.over.update(self._hands(host).lift_all(by))
             except EdgebedError as error:
                 swept.problems.append(f"{host}: faults may not be over: {error}; the host itself lifts them in time")
-                continue
-            swept.lifted.extend(({"fault": name, "host": host}, found) for name, found in lifted.items())
         return swept
 
     def _hands(self, host: str) -> Hands:
@@ -177,12 +170,25 @@ class FaultDriver:
         faults = self._plan.faults_of(cell.seed, cell.setting.name)
         acts = [Act(f"{spec.serial}-{fault.number}", fault) for fault in faults]
         passed_s = self._clock.now_s() - start_s if is_taken_over else -1.0
-        done = {detail.get("fault") for detail in self._journal.details(BEGIN)} if is_taken_over else set()
-        for act in acts:
-            if act.fault.at_s < passed_s and act.id not in done:
-                self._note(act, FAILED, problem="the orchestrator was not there when it was due")
+        if is_taken_over:
+            self._tell_what_was(acts, start_s, passed_s)
         self._waiting = [act for act in acts if act.fault.at_s >= passed_s]
         self._start_s = start_s
+
+    def _tell_what_was(self, acts: list[Act], start_s: float, passed_s: float) -> None:
+        """Events of acts that were due before now and of which nothing was written down."""
+        begun = {detail["fault"] for detail in self._journal.details(BEGIN)}
+        start_run_s = self._run_clock_s() - (self._clock.now_s() - start_s)
+        for act in acts:
+            if act.fault.at_s >= passed_s or act.id in begun:
+                continue
+            if act.id not in self._untold:
+                self._note(act, FAILED, problem="the orchestrator was not there when it was due")
+                continue
+            # The host has not written down when; it was soon after it was due.
+            self._note(act, BEGIN, t_s=start_run_s + act.fault.at_s)
+            if act.fault.kind != "kill":
+                self._note(act, END, by=self._untold[act.id])
 
     def end(self) -> None:
         """Do no more faults of the cell, and lift those that last; `is_lifting` until they are."""

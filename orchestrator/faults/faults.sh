@@ -3,7 +3,7 @@
 #
 #   sh faults.sh begin ID FOR_S KIND ARGUMENT...   0 done, 3 there is nothing to do it to
 #   sh faults.sh lift ID BY                        0 lifted, now or before; 5 not over yet; prints who lifted it
-#   sh faults.sh lift_all BY                       lift what is not lifted; prints a line each: ID BY
+#   sh faults.sh lift_all BY                       lift what is not lifted; prints a line for each that is over: ID BY
 #   sh faults.sh able KIND                         0 yes; 1 no, and prints why not
 #   sh faults.sh timer ID FOR_S                    the dead man's timer: what `begin` leaves running
 #
@@ -60,6 +60,7 @@ ready() { # UNDO...: write it down and start the timer
 
 do_kill() { # PID
     is_ours "$1" || exit 3
+    mkdir -p "$notes" && echo itself >"$notes/$id.ended" || fail "nothing can be written in $notes"
     kill -KILL "$1"
 }
 
@@ -230,7 +231,10 @@ lift_all() { # BY
     for path in "$notes"/*.undo; do
         [ -e "$path" ] || continue
         id=$(basename "$path" .undo)
-        if by=$(lift "$id" "$1"); then echo "$id $by"; else worst=$?; fi
+        lift "$id" "$1" >/dev/null || worst=$?
+    done
+    for path in "$notes"/*.ended; do
+        [ ! -e "$path" ] || echo "$(basename "$path" .ended) $(cat "$path")"
     done
     return "$worst"
 }

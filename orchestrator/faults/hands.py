@@ -81,7 +81,7 @@ class Hands:
         """End whatever of this run has not ended.
 
         Returns:
-            What has ended each fault, by its id.
+            What has ended each fault of the run that was done here, by its id.
 
         Raises:
             RemoteError: the host was lost, or could not lift one.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -52,17 +50,3 @@ def test_a_model_that_was_changed_since_the_run_was_planned_is_refused(testbed: 
     assert answer["state"] == "failed"
     assert any("have changed since the run was planned" in reason for reason in answer["reasons"])
     (testbed.folder / "model.onnx").write_bytes(original)
-
-
-def test_what_is_wrong_with_files_is_said_before_anything_is_touched(testbed: Any) -> None:
-    own_files(testbed.folder)
-    (testbed.folder / "images" / "0" / "0.jpg").write_bytes(b"no image")
-    (testbed.folder / "images" / "1" / "0.jpg").write_bytes(b"nor this")
-    testbed.write_files(workload={"name": "onnx_images", "model": "model.onnx", "images": "images"})
-    command = [sys.executable, "-m", "orchestrator", "plan", str(testbed.folder / "tiny.yaml")]
-    done = subprocess.run(
-        [*command, "--hosts", str(testbed.folder / "hosts.yaml")], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 2
-    for number in (0, 1):
-        assert f"{number}/0.jpg: an image is no JPEG or PNG" in done.stderr

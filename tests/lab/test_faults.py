@@ -99,10 +99,9 @@ def test_virtual_hosts_can_all_but_step_the_clock(lab: RunningLab) -> None:
 
 
 def test_a_cut_link_heals_by_itself(hands: Hands, remote: Remote, state_home: Path) -> None:
-    do(hands, act("cut_link", for_s=3.0))
+    do(hands, act("cut_link", for_s=5.0))
     with pytest.raises(RemoteError):
         remote.execute("true", timeout_s=1.0)
-    assert not answers(remote)
     eventually(lambda: answers(remote), 30.0)
     assert hands.lift("1-0", "time") == "timer"
     hands.lift_all("end")
@@ -122,7 +121,8 @@ def test_a_link_is_slowed_and_is_what_it_was_again(hands: Hands, remote: Remote,
     slow_s = min(seconds(lambda: remote.execute("true")) for _ in range(3))
     assert slow_s - usual_s > 0.19, "100 ms more each way"
     shape = lab.live.status()["hosts"][DEVICE]["link"]["shape"]
-    assert (shape["rate_bps"], shape["delay_s"], shape["jitter_s"]) == (2e6, 0.105, before["jitter_s"])
+    assert (shape["rate_bps"], shape["jitter_s"]) == (2e6, before["jitter_s"])
+    assert shape["delay_s"] == pytest.approx(before["delay_s"] + 0.1)
     assert hands.lift("1-0", "end") == "end"
     assert lab.live.status()["hosts"][DEVICE]["link"]["shape"] == before
     assert min(seconds(lambda: remote.execute("true")) for _ in range(5)) < usual_s + 0.05

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from edgebed.errors import BadInput, ProtocolError
+from orchestrator.experiment import Experiment, load_experiment
 from workloads import load_workload
 from workloads.base import pack_clip
 from workloads.files import Packed, file_name, load_placed, pack_workload
@@ -337,6 +338,59 @@ def test_images_that_were_cut_or_changed_on_the_way_raise_what_the_contract_says
         except ProtocolError:
             refused += 1
     assert refused > 100
+
+
+# --- in an experiment -------------------------------------------------------------------------------------------------
+
+EXPERIMENT = """\
+name: own
+workload: {{ name: onnx_images, model: model.onnx, images: images{more} }}
+deadline_s: 1
+arrivals: {{ kind: periodic, period_s: 0.5 }}
+epoch_s: 0.5
+epochs: 4
+policies: [all_local]
+seeds: [1]
+"""
+
+
+def experiment(folder: Path, more: str = "", end: str = "") -> Experiment:
+    (folder / "own.yaml").write_text(EXPERIMENT.format(more=more) + end)
+    return load_experiment(folder / "own.yaml")
+
+
+def test_an_experiment_names_files_from_its_own_folder_and_hosts_get_checksums(tmp_path: Path) -> None:
+    own_files(tmp_path)
+    found = experiment(tmp_path, more=", fit: crop")
+    (setting,) = found.settings
+    assert setting.workload_options == packed(tmp_path, fit="crop").options
+    assert str(tmp_path) not in str(setting)
+    (source,) = found.workload_sources
+    assert (source.folder, source.options["images"]) == (str(tmp_path), "images")
+
+
+def test_a_sweep_over_models_packs_each_once(tmp_path: Path) -> None:
+    own_files(tmp_path)
+    (tmp_path / "other.onnx").write_bytes(colour_model(classes=4))
+    found = experiment(tmp_path, end="sweep: { workload.model: [model.onnx, other.onnx], deadline_s: [1, 2] }")
+    assert len(found.settings) == 4
+    assert len(found.workload_sources) == 2
+    assert len({setting.workload_options["model"] for setting in found.settings}) == 2
+    assert len({setting.workload_options["images"] for setting in found.settings}) == 1
+
+
+def test_all_that_is_wrong_is_said_when_the_experiment_is_read(tmp_path: Path) -> None:
+    own_files(tmp_path)
+    (tmp_path / "images" / "0" / "0.jpg").write_bytes(b"no image")
+    (tmp_path / "images" / "1" / "0.jpg").write_bytes(b"nor this")
+    with pytest.raises(BadInput) as caught:
+        experiment(tmp_path)
+    for number in (0, 1):
+        assert f"{number}/0.jpg: an image is no JPEG or PNG" in str(caught.value)
+    with pytest.raises(BadInput, match=r"own.yaml:2: workload: workload onnx_images: fit is 'x'"):
+        experiment(tmp_path, more=", fit: x")
+    with pytest.raises(BadInput, match=r"own.yaml:2: workload: workload onnx_images: options"):
+        experiment(tmp_path, more=", colour: red")
 
 
 # --- on the host ------------------------------------------------------------------------------------------------------
