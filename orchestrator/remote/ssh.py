@@ -7,8 +7,9 @@ import posixpath
 import secrets
 import shlex
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,17 +36,20 @@ STALL_S = 60.0
 """A transfer that does not get on for so long is given up."""
 
 _DOWNLOAD_WINDOW_BYTES = 4 << 20
+_KILLED = "was killed"
 _KILL_TIMEOUT_S = 5.0
 _KILLED_OUTPUT_S = 1.0
 # OpenSSH opens 10 sessions a connection (MaxSessions); some stay free for killing what is overdue.
 _SESSIONS_AT_ONCE = 8
+_SESSION_WAIT_S = 5.0
+_SESSION_POLL_S = 0.02
 
 # Written beside the target and complete before it is named: what a cut connection leaves is never taken for the file.
 _UPLOAD = """
 umask 077
 if [ -d "$target" ]; then echo "$target: is a directory" >&2; exit 21; fi
 trap 'rm -f "$temporary"' EXIT
-trap 'exit 129' HUP INT TERM
+trap 'exit 129' HUP INT TERM PIPE
 cat >"$temporary" || exit 1
 if [ "$(($(wc -c <"$temporary")))" -ne $size_bytes ]; then echo "only a part of $size_bytes bytes came" >&2; exit 74; fi
 chmod $mode "$temporary" && { sync "$temporary" 2>/dev/null || sync; } && mv -f "$temporary" "$target" || exit 1
@@ -164,21 +168,33 @@ class SshRemote:
 
     def _session(self, what: str, patience: Patience, window_bytes: int) -> tuple[Link, paramiko.Channel]:
         """A channel for a command; nothing was run yet, so a connection that turns out to be lost is made again."""
-        for is_last in (False, True):
+        begin_s = time.monotonic()
+        has_lost = False
+        while True:
             link = self._linked(what)
             try:
                 return link, link.open_session(patience.left_s(), window_bytes)
-            except paramiko.ChannelException as error:
-                detail = f"opens no further session ({error}); MaxSessions in its sshd_config may be too low; not run"
-                raise RemoteError(self.host, what, detail) from error
             except Overdue:
                 raise RemoteError(self.host, what, f"did not {patience}: it was not run") from None
             except (paramiko.SSHException, OSError, EOFError) as error:
-                if link.is_alive:
+                if not _is_refusal(error, link):
+                    if has_lost:
+                        raise RemoteError(self.host, what, f"the connection was lost ({error}): not run") from error
+                    has_lost = True
+                    self._forget(link)
+                elif "Timeout" in str(error):  # paramiko has no type for it
                     raise RemoteError(self.host, what, f"no answer within {patience.limit_s:g} s: not run") from error
-                if is_last:
-                    raise RemoteError(self.host, what, f"the connection was lost ({error}): not run") from error
-        raise AssertionError("the second try returns or raises")
+                elif time.monotonic() - begin_s >= _SESSION_WAIT_S:
+                    detail = f"opens no session ({error}): not run; raise MaxSessions in its sshd_config"
+                    raise RemoteError(self.host, what, detail) from error
+                else:  # it is slow to count a session that has just ended, or opens fewer at once than OpenSSH does
+                    time.sleep(_SESSION_POLL_S)
+
+    def _forget(self, link: Link) -> None:
+        """Let a connection go that is lost, whether paramiko has noticed it or not."""
+        with self._lock:
+            if self._link is link:
+                self._drop()
 
     # -- a command -----------------------------------------------------------------------------------------------------
 
@@ -222,24 +238,29 @@ class SshRemote:
             self._sessions.release()
 
     def _overdue(self, what: str, link: Link, running: SshCommand, sink: Sink, patience: Patience) -> RemoteError:
-        is_killed = self._kill(link, running)
-        if is_killed:
+        fate = self._kill(link, running)
+        if fate == _KILLED:
             running.finish_reading(sink, _KILLED_OUTPUT_S)
-        fate = "was killed" if is_killed else "could not be killed: it may go on, the host does not answer"
         detail = f"the command did not {patience} and {fate}"
         return RemoteError(self.host, what, detail, output=_printed(sink, running))
 
-    def _kill(self, link: Link, running: SshCommand) -> bool:
-        """Kill a command and what it started in its foreground; whether that is certain."""
+    def _kill(self, link: Link, running: SshCommand) -> str:
+        """Kill a command and what it started in its foreground; says what came of it."""
         pid = running.pid
         if pid is None:
-            return False
-        patience = Patience(_KILL_TIMEOUT_S)
+            return "the host has not said that it has begun: whether it runs is not known"
         try:
-            with link.open_session(patience.left_s()) as channel:
-                return SshCommand(channel, patience).run(kill_command(pid), io.BytesIO(), _Output()).status == 0
+            try:
+                status = _kill_over(link, pid)
+            except paramiko.SSHException as error:
+                if "Timeout" in str(error):
+                    raise
+                other = open_link(self.target, self._known_hosts)  # the host opens no second session on one connection
+                with closing(other):
+                    status = _kill_over(other, pid)
         except (Overdue, Lost, paramiko.SSHException, OSError, EOFError):
-            return False
+            return "could not be killed: it may go on, the host does not answer"
+        return _KILLED if status == 0 else "could not be killed: it goes on, as another user or in the kernel"
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -272,6 +293,19 @@ class SshRemote:
             raise
         except OSError as error:
             raise RemoteError(self.host, what, f"on this machine: {error}", status=1) from error
+
+
+def _kill_over(link: Link, pid: int) -> int:
+    """Kill a command over a connection; 0 when nothing of it is left."""
+    patience = Patience(_KILL_TIMEOUT_S)
+    with link.open_session(patience.left_s()) as channel:
+        return SshCommand(channel, patience).run(kill_command(pid), io.BytesIO(), io.BytesIO()).status
+
+
+def _is_refusal(error: Exception, link: Link) -> bool:
+    """Whether a session was refused or not answered on a connection that stands."""
+    # Not every refusal is a ChannelException: of two at once, paramiko hands one of them a plain SSHException.
+    return isinstance(error, paramiko.ChannelException) or (isinstance(error, paramiko.SSHException) and link.is_alive)
 
 
 class _TooMuch(Exception):

@@ -24,20 +24,23 @@ LONGEST_COMMAND_BYTES = 120_000
 
 _SHELL = 'printf "%s:%s\\n" "$2" "$$" >&2; printf "%s\\n" "$2"; sh -c "$1"; exit $?'
 
-# Processes of a group that are someone else's (sudo's) are left when all that we may kill is killed.
+# Killed processes are gone within moments; those that are someone else's (sudo's) are not ours to kill.
 _KILL = """
 left() {
   for f in /proc/[0-9]*/stat; do
     { read -r line <"$f"; } 2>/dev/null || continue
-    [ -O "${f%/stat}" ] && continue
     set -- ${line##*) }
     [ "$3" = PID ] && [ "$1" != Z ] && return 0
   done
   return 1
 }
-kill -KILL -- -PID 2>/dev/null || kill -KILL PID 2>/dev/null
-left && sudo -n kill -KILL -- -PID 2>/dev/null
-! left
+kill -s KILL -- -PID 2>/dev/null || kill -s KILL PID 2>/dev/null
+tries=0
+while left; do
+  tries=$((tries + 1))
+  [ $tries -eq 3 ] && sudo -n kill -s KILL -- -PID 2>/dev/null
+  [ $tries -lt 20 ] || exit 1
+done
 """
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -26,6 +26,8 @@ from orchestrator.remote.ssh_config import KeyFile, SshTarget
 
 ADDRESS = "127.0.0.1"
 PATIENCE_S = 30.0
+
+T = TypeVar("T")
 
 
 def program(name: str) -> str:
@@ -45,12 +47,13 @@ def make_key(path: Path, *options: str) -> Path:
     return path
 
 
-def wait_until(holds: Callable[[], object], what: str) -> None:
-    """Look until something holds."""
+def wait_until(look: Callable[[], T], what: str) -> T:
+    """Look until something is there; returns it."""
     end_s = time.monotonic() + PATIENCE_S
-    while not holds():
+    while not (found := look()):
         assert time.monotonic() < end_s, f"{what} never came"
         time.sleep(0.005)
+    return found
 
 
 def free_port() -> int:

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -100,7 +101,7 @@ def test_a_host_that_freezes_in_a_command(
 ) -> None:
     monkeypatch.setattr(ssh, "_KILL_TIMEOUT_S", 0.2)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(remote.execute, f"echo $$ >'{tmp_path}/pid'; sleep 600", timeout_s=1.0)
+        running = pool.submit(remote.execute, f"echo $$ >'{tmp_path}/pid'; exec sleep 600", timeout_s=1.0)
         pid = number_in(tmp_path / "pid")
         server.pause()
         try:
@@ -216,14 +217,16 @@ def test_a_command_nearly_too_long(remote: SshRemote) -> None:
 
 
 def test_an_interrupted_command_is_killed(remote: SshRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(self: ssh_command.SshCommand, sink: object) -> None:
-        number_in(tmp_path / "pid")
-        raise KeyboardInterrupt
+    class Interrupting(io.BytesIO):
+        """Ctrl-C comes while the output is taken."""
 
-    with monkeypatch.context() as patched:
-        patched.setattr(ssh_command.SshCommand, "_read", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            remote.execute(f"echo $$ >'{tmp_path}/pid'; exec sleep 600")
+        def write(self, data: object, /) -> int:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ssh, "_Output", Interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        remote.execute(f"echo $$ >'{tmp_path}/pid'; echo begun; exec sleep 600")
+    monkeypatch.undo()
     wait_until(lambda: not is_running(number_in(tmp_path / "pid")), "the end of the command")
     assert remote.execute("echo on").text == "on"
 
@@ -238,21 +241,41 @@ def test_more_commands_at_once_than_a_host_has_sessions(remote: SshRemote, serve
     assert server.log.count("Accepted publickey") == 1
 
 
-def test_a_host_that_allows_one_session_only(ssh_servers: SshServers, tmp_path: Path) -> None:
+@contextmanager
+def busy_until_the_end(fifo: Path) -> Iterator[None]:
+    """Keep a command that reads a FIFO waiting, from when it has begun."""
+    os.mkfifo(fifo)
+
+    def opened() -> int | None:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # nobody reads it yet
+            return None
+
+    descriptor = wait_until(opened, "a reader")
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def test_a_host_that_allows_one_session_only(
+    ssh_servers: SshServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = ssh_servers(MaxSessions=1)
     remote = SshRemote(server.target(), server.known_hosts())
     remote.connect()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(remote.execute, f"echo $$ >'{tmp_path}/pid'; read line", stdin=b"")
-        running.result(30)
-        fifo = tmp_path / "fifo"
-        os.mkfifo(fifo)
-        running = pool.submit(remote.execute, f"cat '{fifo}'")
-        descriptor = os.open(fifo, os.O_WRONLY)  # waits until the command reads
-        with pytest.raises(RemoteError, match="MaxSessions"):
-            remote.execute("true")
-        os.close(descriptor)
+        running = pool.submit(remote.execute, f"until [ -p '{tmp_path}/fifo' ]; do :; done; cat '{tmp_path}/fifo'")
+        with monkeypatch.context() as patched, busy_until_the_end(tmp_path / "fifo"):
+            patched.setattr(ssh, "_SESSION_WAIT_S", 0.1)
+            with pytest.raises(RemoteError, match=r"opens no session .*: not run; raise MaxSessions"):
+                remote.execute("true")
         assert running.result(30).status == 0
+    with pytest.raises(RemoteError, match="was killed"):  # over a connection of its own
+        remote.execute("sleep 600", timeout_s=0.5)
+    with ThreadPoolExecutor(4) as pool:  # it is slow, but does all
+        assert [each.text for each in pool.map(lambda n: remote.execute(f"echo {n}"), range(8))] == list("01234567")
     remote.close()
 
 
@@ -260,14 +283,11 @@ def test_commands_that_wait_for_their_turn_have_a_time_limit(
     remote: SshRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "_sessions", threading.BoundedSemaphore(1))
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(remote.execute, f"cat '{fifo}'")
-        descriptor = os.open(fifo, os.O_WRONLY)
-        with pytest.raises(RemoteError, match=r"kept the host for 0.2 s: not run"):
+        running = pool.submit(remote.execute, f"until [ -p '{tmp_path}/fifo' ]; do :; done; cat '{tmp_path}/fifo'")
+        refused = pytest.raises(RemoteError, match=r"kept the host for 0.2 s: not run")
+        with busy_until_the_end(tmp_path / "fifo"), refused:
             remote.execute("true", timeout_s=0.2)
-        os.close(descriptor)
         assert running.result(30).status == 0
 
 
@@ -323,8 +343,8 @@ def test_an_upload_that_is_cut_off_leaves_the_old_file_and_nothing_else(
             feed.flush()
             wait_until(lambda: any(each.stat().st_size for each in folder.glob(".file.*")), "the first bytes")
             server.stop()
-            with pytest.raises(RemoteError, match="lost"):
-                running.result(30)
+        with pytest.raises(RemoteError, match="lost"):
+            running.result(30)
     wait_until(lambda: [each.name for each in folder.iterdir()] == ["file"], "the end of the temporary file")
     assert target.read_bytes() == b"the old one"
 
