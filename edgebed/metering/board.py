@@ -201,10 +201,11 @@ def _read_yaml(path: Path) -> tuple[dict[str, object], dict[str, int]]:
     # Imported here: agents that are handed their board in the plan never pay for YAML.
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where it is there: ten times faster
     try:
         text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        root = yaml.compose(text, Loader=loader)
+        data = yaml.load(text, Loader=loader)  # noqa: S506  # a safe one
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(Problem(f"cannot be read: {error}", file=str(path))) from error
     except yaml.YAMLError as error:
