@@ -23,6 +23,7 @@ BENCHMARKS = (
     "agent_footprint",
     "metering_cost",
     "startup",
+    "ssh_exec",
 )
 ROOT = Path(__file__).parents[1]
 

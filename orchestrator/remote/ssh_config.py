@@ -73,6 +73,7 @@ class SshTarget:
         jumps: the hosts to go through, the nearest first.
         proxy_command: a command that is a connection to the host, instead.
         notes: what the configuration says and edgebed does not do.
+        is_jump: it is on the way to a host of the inventory, and need not be one itself.
     """
 
     name: str
@@ -88,6 +89,7 @@ class SshTarget:
     family: socket.AddressFamily = socket.AF_UNSPEC
     connect_timeout_s: float = DEFAULT_CONNECT_TIMEOUT_S
     notes: tuple[str, ...] = ()
+    is_jump: bool = False
 
     @property
     def command(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import socket
 import threading
 from collections import defaultdict
@@ -109,7 +110,7 @@ def _open_jump(target: SshTarget, known_hosts: KnownHosts, held: ExitStack) -> L
         return None
     *before, last = target.jumps
     try:
-        link = open_link(replace(last, jumps=tuple(before)), known_hosts)
+        link = open_link(replace(last, jumps=tuple(before), is_jump=True), known_hosts)
     except Unreachable as error:
         detail = f"the jump host {last.name} on the way there: {error.detail}"
         raise Unreachable(target.name, error.command, detail, reason=error.reason, output=error.output) from error
@@ -184,10 +185,14 @@ def _check(target: SshTarget, key: HostKey, known: Known, known_hosts: KnownHost
         return False
     elif known.keys:
         reason = "host_key_changed"
+        repin = f"`edgebed trust {hosts} --host {target.name}`"
+        if target.is_jump:
+            forget = shlex.join(["ssh-keygen", "-R", target.key_name, "-f", str(known.file)])
+            repin = f"`{forget}` and `edgebed check {hosts} --accept-new`"
         detail = (
             f"its host key is not the pinned one: {known.file} has {', '.join(map(str, known.keys))} for "
             f"{target.key_name}, the host shows {key}. A host that was flashed anew or replaced has a new key; if this "
-            f"one was: `edgebed trust {hosts} --host {target.name}`. If not, something else answers at its address"
+            f"one was: {repin}. If not, something else answers at its address"
         )
     elif known_hosts.accept_new:
         known_hosts.pin({target.key_name: key})

@@ -40,7 +40,7 @@ def refusal(target: SshTarget, known_hosts: KnownHosts, reason: Reason, *parts: 
     assert error.host == target.name
     assert error.exit_status_remote is None
     assert str(error).startswith(f"{target.name}: ")
-    for part in (*parts, target.command):
+    for part in (*parts, f": `{error.command}`"):
         assert part in str(error), f"{part!r} is not in: {error}"
     return error
 
@@ -388,6 +388,10 @@ def test_what_is_wrong_with_a_jump_host_is_said_of_the_jump_host(ssh_servers: Ss
         remote.connect()
     assert caught.value.host == "pi-1"
     assert caught.value.reason == "host_key_unknown"
+    known = near.known_hosts(tmp_path)
+    near.restart(with_new_host_key=True)
+    repin = f"`ssh-keygen -R '{near.name}' -f {known.path}` and `edgebed check pis.yaml --accept-new`"
+    refusal(target, known, "host_key_changed", "the jump host gate", repin)
 
 
 @pytest.mark.parametrize("settings", [{"AllowTcpForwarding": "no"}, {}], ids=["not allowed", "nobody there"])
@@ -478,6 +482,8 @@ def test_the_socket_does_not_delay_and_notices_a_dead_host(ssh_servers: SshServe
     remote = SshRemote(server.target(), server.known_hosts())
     remote.connect()
     link = remote._linked("a look at its socket")
-    assert link.transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
-    assert link.transport.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    stream = link.transport.sock
+    assert isinstance(stream, socket.socket)
+    assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     remote.close()

@@ -253,6 +253,7 @@ def busy_until_the_end(fifo: Path) -> Iterator[None]:
             return None
 
     descriptor = wait_until(opened, "a reader")
+    assert descriptor is not None
     try:
         yield
     finally:
@@ -371,7 +372,7 @@ def test_a_file_of_this_machine_that_is_not_there(remote: SshRemote, tmp_path: P
 def test_a_download_to_a_full_disk(remote: SshRemote, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 1_000_000)
     with pytest.raises(RemoteError, match=r"on this machine: .*No space left"), Path("/dev/full").open("wb", 0) as full:
-        remote.download(f"{tmp_path}/file", full)  # type: ignore[arg-type]
+        remote.download(f"{tmp_path}/file", full)
     assert remote.execute("echo on").text == "on"
 
 
