@@ -36,7 +36,8 @@ def check_host(host: Host, facts: HostFacts) -> None:
 
 
 def _objections(host: Host, facts: HostFacts) -> Iterator[str]:
-    yield from _unfit(facts)
+    if facts.record is None:
+        yield from _unfit(facts)
     if facts.root == "foreign":
         yield f"{facts.root_path} is there and edgebed has not made it; move it away, edgebed needs that name"
     if not facts.writable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -81,7 +82,7 @@ class Deployer:
         archive = b""
         if any(change.needs_archive for change in changes):
             archive = _content(wheels.archive(own))
-            _check_space(host, facts, len(archive))
+            _check_space(remote, facts, len(archive))
         self._apply(facts, remote, changes, archive)
         return HostReport("changed", commands)
 
@@ -128,14 +129,18 @@ def _check_lease(host: Host, facts: HostFacts) -> None:
         raise WorkFailed(held_text(host.name, facts.lease))
 
 
-def _check_space(host: Host, facts: HostFacts, archive_bytes: int) -> None:
-    needed_bytes = SPACE_FACTOR * archive_bytes
-    if facts.free_bytes is not None and facts.free_bytes < needed_bytes:
+def _check_space(remote: Remote, facts: HostFacts, archive_bytes: int) -> None:
+    told = remote.execute(f"df -Pk {shlex.quote(facts.home)}", idempotent=True).text.splitlines()
+    fields = told[-1].split() if told else []
+    if len(fields) < 4 or not fields[3].isdigit():
+        return  # it cannot be told; that the disk is full then is
+    free_bytes, needed_bytes = int(fields[3]) * 1024, SPACE_FACTOR * archive_bytes
+    if free_bytes < needed_bytes:
         message = (
-            f"has {facts.free_bytes / 1e6:.0f} MB free in {facts.home}, an installation needs "
+            f"has {free_bytes / 1e6:.0f} MB free in {facts.home}, an installation needs "
             f"{needed_bytes / 1e6:.0f} MB while it is made; delete something, for example by `sudo apt-get clean`"
         )
-        raise BadInput(Problem(message, key=host.name))
+        raise BadInput(Problem(message, key=remote.host))
 
 
 # What a command says that fails for one of the usual reasons, and what to do.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import defaultdict
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from orchestrator.provision.ledger import Entry, parse_ledger
 from orchestrator.remote.base import Remote
 
 SCRIPT_FILE = Path(__file__).with_name("facts.sh")
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 Root = Literal["none", "empty", "ours", "foreign"]
 
@@ -43,11 +46,10 @@ class HostFacts:
     """A host before a deploy.
 
     Attributes:
-        kernel, machine: of ``uname -sm``. bits: of the userland, 32 or 64; 0 when it could not be told.
-        glibc: version; None for another C library.
+        kernel, machine: of ``uname -sm``. bits: of the userland, 32 or 64.
+        glibc: version; None for another C library, and on a host that has been deployed, which is not asked again.
         home: the user's home folder, absolute. state_root: where runs keep their state folders.
         address: the host's own, by which SSH reached it; empty when it does not say.
-        free_bytes: on the file system of ``home``; None when it could not be told.
         systemd: whose are there. linger: the user's goes on after logging out.
         sudo: without a password; None when it was not asked for.
         chrony: installed, with a folder for configuration; only asked for where it is wanted.
@@ -73,7 +75,6 @@ class HostFacts:
     address: str = ""
     state_root: str = ""
     writable: bool = True
-    free_bytes: int | None = None
     groups: frozenset[str] = frozenset()
     systemd: frozenset[str] = frozenset()
     linger: bool = False
@@ -131,7 +132,7 @@ def read_facts(remote: Remote, host: Host) -> HostFacts:
 
 
 def parse_facts(text: str) -> HostFacts:
-    """What ``facts.sh`` has printed.
+    """What ``facts.sh`` has printed; lines of ``sha256sum`` stand among the others as they are.
 
     Raises:
         ValueError, LookupError, MsgspecError: it is not that.
@@ -139,13 +140,17 @@ def parse_facts(text: str) -> HostFacts:
     lines: dict[str, list[str]] = defaultdict(list)
     for line in text.splitlines():
         name, _, value = line.partition(" ")
+        if _SHA256.fullmatch(name):
+            name, value = "sum", line
         lines[name].append(value.strip())
 
     def one(name: str) -> str:
         return lines[name][0] if lines[name] else ""
 
     kernel, _, machine = one("system").partition(" ")
-    free_kib = one("free_kib")
+    record = _record(one("record"))
+    if record is not None and not machine:  # told when it was deployed
+        kernel, machine = "Linux", record.machine
     connection = one("ssh_connection").split()
     return HostFacts(
         user=lines["user"][0],
@@ -153,13 +158,12 @@ def parse_facts(text: str) -> HostFacts:
         home=lines["home"][0].rstrip("/"),
         kernel=kernel,
         machine=machine,
-        bits=int(one("bits") or 0),
+        bits=int(one("bits") or 64),
         glibc=_glibc(one("glibc")),
         model=one("model"),
         address=connection[2] if len(connection) == 4 else "",
         state_root=one("state_root"),
         writable=bool(lines["writable"]),
-        free_bytes=int(free_kib) * 1024 if free_kib.isdigit() else None,
         groups=frozenset(lines["group"]),
         systemd=frozenset(lines["systemd"]),
         linger=bool(lines["linger"]),
@@ -168,7 +172,7 @@ def parse_facts(text: str) -> HostFacts:
         folders=frozenset(lines["folder"]),
         root=_root(one("root")),
         pythons=tuple(dict.fromkeys(_interpreter(each) for each in lines["python"])),
-        record=_record(one("record")),
+        record=record,
         current=one("current"),
         current_python=one("current_python").removeprefix("Python "),
         versions=frozenset(lines["version"]),

@@ -3,21 +3,20 @@
 # deployed, what only a first deploy has to know is left out.
 
 root=$HOME/.edgebed
-uid=$(id -u)
-user=$(id -un)
+ids=$(id)
+uid=${ids#uid=}
+uid=${uid%%(*}
+user=${ids#*(}
+user=${user%%)*}
 say() { printf '%s %s\n' "$1" "$2"; }
 
 say home "$HOME"
 say uid "$uid"
 say user "$user"
-say system "$(uname -sm)"
-say glibc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
-say bits "$(getconf LONG_BIT 2>/dev/null)"
 state_root=${XDG_STATE_HOME:-$HOME/.local/state}/edgebed
 say state_root "$state_root"
 say ssh_connection "${SSH_CONNECTION:-}"
 if [ -w "$HOME" ]; then say writable yes; fi
-df -Pk "$HOME" 2>/dev/null | { read -r _; read -r _ _ _ free _ && say free_kib "$free"; }
 while IFS=: read -r name _; do
     if [ "$name" = video ]; then say group video; fi
 done </etc/group
@@ -48,7 +47,7 @@ fi
 record=
 works=
 if [ -e "$root/installation.json" ]; then
-    record=$(cat "$root/installation.json")
+    read -r record <"$root/installation.json"
     say record "$record"
 fi
 if current=$(readlink "$root/current" 2>/dev/null); then
@@ -69,11 +68,9 @@ for link in "$HOME"/.config/systemd/user/default.target.wants/edgebed@*.service;
     if [ -L "$link" ]; then say enabled_user "${link##*/}"; fi
 done
 sha256sum "$root/launch.sh" "$root/service.sh" "/etc/systemd/system/edgebed@.service" \
-    "$HOME/.config/systemd/user/edgebed@.service" /etc/chrony/conf.d/edgebed.conf 2>/dev/null |
-    while read -r sum path; do say "sum" "$sum $path"; done
+    "$HOME/.config/systemd/user/edgebed@.service" /etc/chrony/conf.d/edgebed.conf 2>/dev/null
 if [ -e "$root/ledger.jsonl" ]; then
-    sed 's/^/ledger /' "$root/ledger.jsonl"
-    echo # a power cut may have taken the end of the last line
+    while IFS= read -r line || [ -n "$line" ]; do say ledger "$line"; done <"$root/ledger.jsonl"
 fi
 if [ -e "$root/lease.json" ]; then
     say lease "$(($(date +%s) - $(stat -c %Y "$root/lease.json"))) $(cat "$root/lease.json")"
@@ -87,6 +84,11 @@ esac
 if [ "$clock" = chrony ]; then
     if [ -x /usr/sbin/chronyd ] && [ -d /etc/chrony/conf.d ]; then say chrony yes; fi
     if [ ! -e /etc/chrony/conf.d/edgebed.conf ]; then asks_sudo=1; fi
+fi
+if [ -z "$record" ]; then
+    say system "$(uname -sm)"
+    say glibc "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
+    say bits "$(getconf LONG_BIT 2>/dev/null)"
 fi
 if [ -z "$record" ] || [ -n "$asks_sudo" ]; then
     if [ "$uid" = 0 ] || sudo -n true 2>/dev/null; then say sudo yes; else say sudo no; fi

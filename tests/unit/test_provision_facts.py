@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -39,7 +38,6 @@ def test_a_host_without_edgebed(tmp_path: Path) -> None:
     assert (facts.home, facts.root, facts.state_root) == (str(tmp_path), "none", f"{tmp_path}/.local/state/edgebed")
     assert (facts.kernel, facts.bits) == ("Linux", 64)
     assert facts.glibc is not None
-    assert facts.free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
     assert facts.pythons == (Interpreter(sys.executable, sys.version_info[:2]),)
     assert facts.sudo is not None
     assert list(tmp_path.iterdir()) == [], "asking changes nothing"
