@@ -15,6 +15,7 @@ from edgebed.metering.board import board_from_dict, load_board
 from orchestrator.cli.hosts import HostsSession
 from orchestrator.cli.output import Output
 from orchestrator.doctor.calibration import calibrate_hosts
+from orchestrator.lab.cgroups import HostCgroup
 from tests.lab.running_lab import RunningLab, answer_of, edgebed, eventually
 
 Checks = dict[str, dict[str, str]]
@@ -124,6 +125,26 @@ def test_a_cloned_host_is_found(lab: RunningLab) -> None:
     assert_is(hosts["edge"]["machine_id"], "ok")
 
 
+@contextmanager
+def preferred(lab: RunningLab, host: str) -> Iterator[None]:
+    """A host that gets processors when it wants them, whoever else uses this machine: its load has to be a load."""
+    name = lab.live.lab.network_of(lab.live.lab.host(host))
+    files = [
+        (folder / file, weight)
+        for folder in HostCgroup(name).folders
+        for file, weight in (("cpu.shares", "20000"), ("cpu.weight", "2000"))
+        if (folder / file).exists()
+    ]
+    before = [path.read_text() for path, _ in files]
+    for path, weight in files:
+        path.write_text(weight)
+    try:
+        yield
+    finally:
+        for (path, _), text in zip(files, before, strict=True):
+            path.write_text(text)
+
+
 def test_calibrating_finds_the_model_that_the_scripted_meter_follows(
     lab: RunningLab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,7 +155,8 @@ def test_calibrating_finds_the_model_that_the_scripted_meter_follows(
     session = HostsSession(lab.hosts_file, output)
     only = replace(session.inventory, devices=(session.inventory.host("pi-1"),))
     try:
-        status = calibrate_hosts(only, project, session.connect, output, settle_s=2.0, window_s=3.0)
+        with preferred(lab, "pi-1"):
+            status = calibrate_hosts(only, project, session.connect, output, settle_s=2.0, window_s=3.0)
     finally:
         answer_of(edgebed("clean", lab.hosts_file, "--host", "pi-1", "--json"))
     captured = capsys.readouterr()
