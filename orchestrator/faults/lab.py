@@ -63,7 +63,9 @@ class LabHands(OwnHands):
         """
         here = self._here()
         lifted = here.lift_all(by)
-        here.remote.execute(f"rm -rf {shlex.quote(here.folder)}", idempotent=True)
+        parent = shlex.quote(posixpath.dirname(here.folder))
+        command = f"rm -rf {shlex.quote(here.folder)}; rmdir {parent} 2>/dev/null || :"
+        here.remote.execute(command, idempotent=True)
         return lifted | OwnHands.lift_all(self, by)
 
     def cut_link(self, act: Act) -> None:

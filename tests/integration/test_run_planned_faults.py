@@ -41,13 +41,13 @@ def state_of(pid: int) -> str:
 def test_a_run_with_faults_on_agents_server_and_controller_comes_to_its_end(testbed: Any) -> None:
     testbed.run(
         policies=["all_edge", "all_local"],
-        epochs=30,
+        epochs=20,
         faults=[
-            {"kind": "kill", "host": "pi-1", "at_s": 1.0},
-            {"kind": "stop", "host": "pi-2", "at_s": 2.0, "for_s": 1.0},
-            {"kind": "stop", "host": "edge", "at_s": 3.5, "for_s": 0.5},
-            {"kind": "kill", "host": "edge", "at_s": 5.0},
-            {"kind": "kill", "host": "edge", "program": "controller", "at_s": 7.0},
+            {"kind": "kill", "host": "pi-1", "at_s": 0.6},
+            {"kind": "stop", "host": "pi-2", "at_s": 1.2, "for_s": 0.8},
+            {"kind": "stop", "host": "edge", "at_s": 2.4, "for_s": 0.5},
+            {"kind": "kill", "host": "edge", "at_s": 3.5},
+            {"kind": "kill", "host": "edge", "program": "controller", "at_s": 4.5},
         ],
     )
     answer = testbed.finish()
