@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"(?:^<!-- not run here: (?P<reason>.+?) -->\n+)?^```sh\n(?P<commands>.*?)^```", re.M | re.S)
-LIMIT_S = 600
+LIMIT_S = 1500
 FOLLOWED_ELSEWHERE = {"docs/extending.md": "tests/unit/test_extending.py follows the page in a copy of the tree"}
 
 
