@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from orchestrator.lab.spec import USER
+from tests.hardware.verification import verify
 from tests.lab.running_lab import RunningLab, answer_of, edgebed, eventually
 
 pytestmark = [pytest.mark.lab, pytest.mark.integration]
@@ -41,6 +44,27 @@ def checked(lab: RunningLab, folder: Path, *options: str) -> tuple[int, dict[str
     return done.returncode, json.loads((folder / "result.json").read_text()), done.stdout + done.stderr
 
 
+# What a run's table must not be, and what is said of it.
+DAMAGES = {
+    "FROM tasks QUALIFY row_number() OVER () > 1": "1 have no row, and 0 rows are too many",
+    "FROM tasks UNION ALL (FROM tasks LIMIT 1)": "0 have no row, and 1 rows are too many",
+    "SELECT * REPLACE ('failed' AS outcome) FROM tasks": "the manifest says",
+    "SELECT * REPLACE (latency_s + 1.0 AS latency_s) FROM tasks": "stages and latency differ",
+    "SELECT * REPLACE (0 AS correct) FROM tasks": "recognition at device is broken",
+    "SELECT * REPLACE ('sensor' AS energy_source) FROM tasks": "does not say its source",
+}
+
+
+def damaged_copy(run: Path, folder: Path, query: str) -> Path:
+    """A copy of a run with another table of tasks."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(run, folder)
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE tasks AS FROM read_parquet('{folder / 'tasks.parquet'}')")
+        connection.execute(f"COPY ({query}) TO '{folder / 'tasks.parquet'}' (FORMAT parquet)")
+    return folder
+
+
 def test_a_sound_cluster_passes_and_its_result_names_nobody(clean_lab: RunningLab, tmp_path: Path) -> None:
     status, result, said = checked(clean_lab, tmp_path, "--epochs", "8", "--with-faults")
     assert (status, result["problems"], result["passed"]) == (0, [], True), said
@@ -61,6 +85,10 @@ def test_a_sound_cluster_passes_and_its_result_names_nobody(clean_lab: RunningLa
     assert counted == result["run"]["planned"] > 0
     assert result["run_with_faults"]["verdict"] == "suspect"
     assert "kill" in " ".join(result["run_with_faults"]["reasons"])
+
+    for change, words in DAMAGES.items():
+        damaged = damaged_copy(tmp_path / "runs" / "cluster-check" / "latest", tmp_path / "damaged", change)
+        assert words in " ".join(verify(damaged)), change
 
     text = (tmp_path / "result.json").read_text()
     plan = clean_lab.live.lab
