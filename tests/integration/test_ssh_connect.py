@@ -460,6 +460,23 @@ def test_many_hosts_at_once(ssh_servers: SshServers, tmp_path: Path) -> None:
     assert {line.split()[0] for line in known.path.read_text().splitlines()} == {server.name for server in servers}
 
 
+def test_a_crowd_does_not_make_one_jump_host_hang_up(ssh_servers: SshServers, tmp_path: Path) -> None:
+    near, host = ssh_servers(MaxStartups="6:100:6"), ssh_servers()
+    known = KnownHosts(tmp_path / "known_hosts", accept_new=True)
+    remotes = [SshRemote(host.target(f"pi-{n}", jumps=(near.target("gate"),)), known) for n in range(16)]
+
+    def one(remote: SshRemote) -> str:
+        remote.connect()
+        try:
+            return remote.execute("echo in").text
+        finally:
+            remote.close()
+
+    with ThreadPoolExecutor(len(remotes)) as pool:
+        assert list(pool.map(one, remotes)) == ["in"] * len(remotes)
+    assert "drop connection" not in near.log
+
+
 def test_a_starting_host_is_tried_again(ssh_servers: SshServers) -> None:
     server = ssh_servers()
     known = server.known_hosts()
