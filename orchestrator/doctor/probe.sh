@@ -26,6 +26,8 @@ if [ "$(id -u)" = 0 ]; then echo root; elif sudo -n true 2>/dev/null; then echo 
 
 part mounts
 cat /proc/mounts 2>/dev/null
+part space
+df -Pk "$HOME" 2>/dev/null | tail -n 1
 part inodes
 df -Pi "$HOME" 2>/dev/null | tail -n 1
 part home

@@ -49,6 +49,8 @@ yes
 /dev/mmcblk0p2 / ext4 rw,noatime 0 0
 proc /proc proc rw,relatime 0 0
 /dev/mmcblk0p1 /boot/firmware vfat rw,relatime 0 0
+@@ space
+/dev/root         29387136 8856010  19531250      32% /
 @@ inodes
 /dev/root      1889280  61345 1827935    4% /
 @@ home
@@ -122,7 +124,6 @@ def facts(**fields: Any) -> HostFacts:
         "uid": 1000,
         "home": "/home/pi",
         "machine": "aarch64",
-        "free_bytes": 20 * 10**9,
         "pythons": (Interpreter("/usr/bin/python3", (3, 11)),),
     }
     return HostFacts(**(defaults | fields))
@@ -341,9 +342,9 @@ def test_python(fields: dict[str, Any], status: Status, words: tuple[str, ...]) 
     ("fields", "parts", "status", "words"),
     [
         ({}, {}, OK, ("20.0 GB",)),
-        ({"free_bytes": 10**9}, {}, WARN, ("1.0 GB",)),
-        ({"free_bytes": 10**8}, {}, FAIL, ("0.1 GB", "make room")),
-        ({"free_bytes": None}, {}, WARN, ()),
+        ({}, {"space": "/dev/root 29387136 28000000 976563 97% /"}, WARN, ("1.0 GB",)),
+        ({}, {"space": "/dev/root 29387136 29000000 97657 99% /"}, FAIL, ("0.1 GB", "make room")),
+        ({}, {"space": ""}, WARN, ()),
         ({"writable": False}, {}, FAIL, ("cannot be written by pi",)),
         ({}, {"mounts": "/dev/mmcblk0p2 / ext4 ro,noatime 0 0\nproc /proc proc rw 0 0"}, FAIL, ("read-only", "dmesg")),
         ({}, {"mounts": "/dev/sda1 / ext4 rw 0 0\n/dev/sda2 /home ext4 ro 0 0"}, FAIL, ("/home (/dev/sda2)",)),

@@ -149,7 +149,7 @@ def test_one_of_several_must_be_named(sysfs: Sysfs) -> None:
 
 def test_absent_sensor_is_bad_input_with_the_next_step(sysfs: Sysfs) -> None:
     sysfs.chip(0, "cpu_thermal")
-    with pytest.raises(BadInput, match=r"found: none; .*dtoverlay"):
+    with pytest.raises(BadInput, match=r"found: none; .*docs/hardware.md"):
         sysfs.open()
 
 
