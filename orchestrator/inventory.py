@@ -238,6 +238,8 @@ def _at_their_places(
 ) -> Iterator[Problem]:
     for detail in error.errors(include_url=False):
         variable, *inner = detail["loc"]
+        if inner[:1] == [0] and not isinstance(variables[str(variable)].value, list):
+            inner = inner[1:]  # one meter that is no list is checked as a list of one
         path: KeyPath = (*variables[str(variable)].path, *inner)
         yield ansible.document.problem(path, sentence(dict(detail), HostVariables))
 

@@ -57,9 +57,7 @@ def test_auto_prefers_a_sensor_to_the_model(setup: MeterSetup) -> None:
 
 
 def test_unknown_meter_lists_those_there_are(setup: MeterSetup) -> None:
-    with pytest.raises(
-        BadInput, match=r"no meter 'solar'; allowed: auto, hwmon_ina2xx, pi5_pmic, .*, cpu_model"
-    ):
+    with pytest.raises(BadInput, match=r"no meter 'solar'; allowed: auto, hwmon_ina2xx, pi5_pmic, .*, cpu_model"):
         registry.open_meter("solar", setup)
 
 
