@@ -21,6 +21,8 @@ from orchestrator.lab.spec import USER
 CACHE_ROOT = Path("/var/cache/edgebed/lab")
 RELEASE = "bookworm"
 BUILD_TIMEOUT_S = 1800.0
+FOREIGN_BUILD_TIMEOUT_S = 7200.0
+"""Emulated; 20 minutes and more were seen on a busy machine of two cores."""
 
 PACKAGES = (
     "ca-certificates",
@@ -125,7 +127,7 @@ def _bootstrap(target: Path, architecture: str, mirror: str) -> None:
     call([*command, *(["--foreign"] if foreign else []), RELEASE, target, mirror], timeout_s=BUILD_TIMEOUT_S)
     if foreign:
         second = ["/debootstrap/debootstrap", "--second-stage"]
-        call(["chroot", target, *second], timeout_s=BUILD_TIMEOUT_S)
+        call(["chroot", target, *second], timeout_s=FOREIGN_BUILD_TIMEOUT_S)
 
 
 def _set_up(root: Path) -> None:
