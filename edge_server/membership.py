@@ -241,12 +241,14 @@ class Membership:
 
     def prepared(self, news: Prepared) -> None:
         """A pool has loaded its workload, or cannot."""
-        if news.pool is not self._pool or self._cell is None:
+        if news.pool is not self._pool:
             return
+        # There may be no cell just now: the news is as good for the next one, which asks for the same pool.
         if news.problem:
             news.pool.close()
             self._pool = self._pool_key = None
-            self._fail(self._cell.serial, f"workload {self._cell.workload}: {news.problem}")
+            if self._cell is not None:
+                self._fail(self._cell.serial, f"workload {self._cell.workload}: {news.problem}")
             return
         self._pool_ready = news
         self._intake.service.per_frame_s = news.service_s_per_frame

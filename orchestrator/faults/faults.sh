@@ -191,7 +191,7 @@ do_lab() { # PYTHON LAB HOST WHAT
 }
 
 undo_lab() { # PYTHON LAB HOST WHAT
-    "$1" -m orchestrator.faults.lab "$2" "$3" "$4"
+    "$1" -m orchestrator.faults.lab_undo "$2" "$3" "$4"
 }
 
 # -- the actions -------------------------------------------------------------------------------------------------------

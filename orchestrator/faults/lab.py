@@ -1,8 +1,7 @@
 """Faults of virtual hosts: their link is cut and shaped, and their board throttled, from the machine that has the lab.
 
-What undoes that, and its timer, are on this machine then: a host whose link is cut could not undo it. The timer runs::
-
-    python -m orchestrator.faults.lab LAB HOST restore|unshape|cool
+What undoes that, and its timer, are on this machine then: a host whose link is cut could not undo it. The timer runs
+`orchestrator.faults.lab_undo`.
 """
 
 from __future__ import annotations
@@ -12,17 +11,16 @@ import shlex
 import sys
 from dataclasses import dataclass, replace
 
-from edgebed.errors import BadInput, WorkFailed
+from edgebed.errors import WorkFailed
 from orchestrator.faults.hands import NOBODY, Hands, LocalHands, OwnHands, SshHands
+from orchestrator.faults.lab_undo import COOL, RESTORE, UNSHAPE
 from orchestrator.faults.schedule import Act
 from orchestrator.inventory import Host
 from orchestrator.lab.live import LiveLab, find_lab_host
 from orchestrator.lab.sensor_model import THROTTLED
-from orchestrator.lab.spec import LabHost, lab_names
+from orchestrator.lab.spec import LabHost
 from orchestrator.provision.layout import STATE_ROOT
 from orchestrator.remote.local import LocalRemote
-
-RESTORE, UNSHAPE, COOL = "restore", "unshape", "cool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,26 +127,3 @@ def hands_of(host: Host) -> type[Hands]:
     if find_lab_host(host.address) is None:
         return SshHands
     return LabDeviceHands if host.role == "device" else LabHands
-
-
-def main(arguments: list[str]) -> int:
-    """Undo something, unless the lab is gone."""
-    lab, host, what = arguments
-    if lab not in lab_names():
-        return 0
-    try:
-        live = LiveLab.named(lab)
-        if what == RESTORE:
-            live.restore(host)
-        elif what == UNSHAPE:
-            live.set_link(host, live.lab.host(host).link)
-        else:
-            live.script_sensors(host, frequency_hz=None, throttle_word=None)
-    except (BadInput, WorkFailed) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -14,7 +14,7 @@ from orchestrator.faults import planning
 from orchestrator.faults.hands import Hands, SshHands, do
 from orchestrator.faults.kinds import KINDS
 from orchestrator.faults.lab import LabDeviceHands, LabHands, hands_of
-from orchestrator.faults.lab import main as undo_main
+from orchestrator.faults.lab_undo import main as undo_main
 from orchestrator.faults.schedule import Act, PlannedFault
 from orchestrator.inventory import Host, load_inventory
 from orchestrator.provision.layout import STATE_ROOT
