@@ -86,7 +86,7 @@ signal() { # SIGNAL PROGRAM: to the supervisor, or, if that was killed, to what 
         if is_ours "$pid"; then kill -CONT "$pid" 2>/dev/null; fi
     elif is_ours "$supervisor" || is_ours "$pid"; then
         # The supervisor's number is also that of the process group.
-        kill "-$1" -- "-$supervisor" 2>/dev/null || :
+        kill -s "$1" -- "-$supervisor" 2>/dev/null || :
         if is_ours "$pid"; then kill "-$1" "$pid" 2>/dev/null; fi
         if is_ours "$pid"; then kill -CONT "$pid" 2>/dev/null; fi
     fi
