@@ -388,7 +388,8 @@ def test_it_tells_its_load_and_its_rows_while_a_cell_runs(make_server: MakeServe
     server.wait_for(Status, lambda status: status.state == "idle" and status.unsent == 0)
     rows = [msgspec.msgpack.decode(row.row, type=RECORD_TYPES[row.kind]) for row in server.rows]
     samples = [row for row in rows if hasattr(row, "power_w")]
-    assert all(sample.host == SERVER and 0 <= sample.t_s < 60 for sample in samples)  # type: ignore[attr-defined]
+    # The first may be taken at the start itself, which the server knows by its estimate of the clocks' offset.
+    assert all(sample.host == SERVER and -0.1 < sample.t_s < 60 for sample in samples)  # type: ignore[attr-defined]
     assert samples[-1].power_source == "estimated:cpu-model/generic-x86"  # type: ignore[attr-defined]
     kinds = [row.kind for row in rows if hasattr(row, "kind")]
     assert kinds[0] == "started"

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -76,14 +75,13 @@ def test_help_imports_nothing_that_is_slow() -> None:
     }
 
 
-def test_help_answers_within_three_tenths_of_a_second() -> None:
-    def whole_process_s() -> float:
-        start_s = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "orchestrator", "--help"], capture_output=True, check=True, cwd=ROOT)
-        return time.perf_counter() - start_s
-
-    # The best of several: the machine may be busy with something else.
-    assert min(whole_process_s() for _ in range(5)) <= 0.3
+def test_help_answers_without_loading_anything() -> None:
+    # That is what makes it quick; how quick it is benchmarks/startup.py tells.
+    script = "import sys; from orchestrator.cli import main; main(['--help']); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, cwd=ROOT, text=True)
+    loaded = {name.partition(".")[0] for name in done.stderr.split()}
+    assert "orchestrator" in loaded
+    assert not loaded & {"typer", "pydantic", "numpy", "zmq", "paramiko", "duckdb", "yaml", "msgspec", "rich"}
 
 
 def test_the_version(capsys: Capture) -> None:
