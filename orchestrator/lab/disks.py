@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from edgebed.errors import WorkFailed
+from orchestrator.lab.image import machine_architecture
 from orchestrator.lab.keys import KeyPair
 from orchestrator.lab.programs import call
 from orchestrator.lab.sensor_files import PI_IDENTITIES, VCGENCMD
@@ -44,6 +45,11 @@ def _write_identity(lab: Lab, host: LabHost, upper: Path, host_key: KeyPair, use
     _write(upper / "etc/ssh/ssh_host_ed25519_key.pub", f"{host_key.public} root@{host.name}\n")
     if host.board["name"] in PI_IDENTITIES:
         _write(upper / "usr/bin/vcgencmd", VCGENCMD, 0o755)
+    if host.architecture != machine_architecture():
+        # Under emulation a user's own systemd spins for ever, and with it every login; process 1 is well.
+        unit = upper / "etc/systemd/system/user@.service"
+        unit.parent.mkdir(parents=True)
+        unit.symlink_to("/dev/null")
     home = Path(host.root) / "home" / USER
     owner = home.stat()
     _write(upper / f"home/{USER}/.ssh/authorized_keys", f"{user_key.public} edgebed lab {lab.name}\n", SECRET_MODE)
