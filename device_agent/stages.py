@@ -86,20 +86,24 @@ def edge_round_trip(
         offset_s: server's clock - own clock; None when unknown: then the split is a guess with an error to match.
         offset_error_s: bound on the offset's error.
     """
-    on_the_way_s = max(0.0, (result_s - upload_start_s) - (result.finished_s - result.received_s))
+    received_s, finished_s = result.received_s, result.finished_s
+    on_the_way_s = max(0.0, (result_s - upload_start_s) - (finished_s - received_s))
     if offset_s is None or offset_error_s is None:
         uplink_s = error_s = on_the_way_s / 2
         is_suspect = False
     else:
-        estimate_s = result.received_s - offset_s - upload_start_s
+        estimate_s = received_s - offset_s - upload_start_s
         uplink_s = min(max(estimate_s, 0.0), on_the_way_s)
         error_s = offset_error_s
         is_suspect = abs(estimate_s - uplink_s) > offset_error_s
+    started_s = result.started_s
     stages = Stages(
-        uplink_queue_s=upload_start_s - since_s,
-        uplink_s=uplink_s,
-        server_queue_s=result.started_s - result.received_s,
-        server_compute_s=result.finished_s - result.started_s,
-        downlink_s=on_the_way_s - uplink_s,
+        0.0,
+        0.0,
+        upload_start_s - since_s,
+        uplink_s,
+        started_s - received_s,
+        finished_s - started_s,
+        on_the_way_s - uplink_s,
     )
     return RoundTrip(stages, error_s, is_suspect)

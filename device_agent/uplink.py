@@ -11,14 +11,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from edgebed.protocol.messages import CHUNK_BYTES, WINDOW_CHUNKS, AnyMessage, Chunk, Offer
 
 RETRY_S = 0.005
 """How long to wait when the socket's buffer is full."""
 
 
-@dataclass(slots=True, eq=False)
-class Upload:
+class Upload(Struct, eq=False):
     """A payload on its way, or waiting for it.
 
     Attributes:

@@ -114,9 +114,13 @@ class EdgeServer:
     def turn(self) -> None:
         """Wait for whatever comes next, and deal with it."""
         is_signalled = self._sleep()
-        # All that has come is taken before any of it is dealt with, and tasks are handed to the workers last: then a
-        # worker that wakes finds this thread asleep, and both the interpreter and the front free.
-        came = list(self._front.receive(BATCH, is_signalled=is_signalled))
+        mail = self._front.receive(BATCH, is_signalled=is_signalled)
+        # With nothing in hand the first message is dealt with at once: a worker takes a while to wake. Otherwise all
+        # that has come is taken before any of it is dealt with, and tasks are handed to the workers last: then a worker
+        # that wakes finds this thread asleep, and both the interpreter and the front free.
+        if len(self._admission) == 0 and (first := next(mail, None)) is not None:
+            self._intake.handle(*first)
+        came = list(mail)
         if self._finished:
             self._intake.answer(self._finished)
         now_s = self._clock.now_s()

@@ -116,6 +116,9 @@ def pack_clip(frames: Sequence[bytes]) -> bytes:
     return b"".join((header, *frames))
 
 
+_COUNT = struct.Struct("<I")
+
+
 def unpack_clip(payload: Payload) -> list[memoryview]:
     """The frames of a packed clip, as views into it.
 
@@ -125,7 +128,7 @@ def unpack_clip(payload: Payload) -> list[memoryview]:
     view = memoryview(payload)
     if len(view) < 4:
         raise ProtocolError("bad_payload", f"a clip of {len(view)} bytes has no frame count")
-    (count,) = struct.unpack_from("<I", view)
+    (count,) = _COUNT.unpack_from(view)
     if not 1 <= count <= MAX_FRAMES:
         raise ProtocolError("bad_payload", f"a clip claims {count} frames; 1 to {MAX_FRAMES} are allowed")
     start = 4 + 4 * count

@@ -74,10 +74,10 @@ class InstantWorkload:
         Raises:
             ProtocolError: the payload is not a clip, or one of its frames is empty.
         """
-        frames = unpack_clip(payload)
-        if not all(frames):
-            raise ProtocolError("bad_payload", "a frame of the instant workload is empty")
-        return Result(tuple(frame[0] for frame in frames))
+        try:
+            return Result(tuple([frame[0] for frame in unpack_clip(payload)]))
+        except IndexError:
+            raise ProtocolError("bad_payload", "a frame of the instant workload is empty") from None
 
 
 WORKLOAD = InstantWorkload
