@@ -20,7 +20,9 @@ _FACTS = """
 echo "kernel $(uname -sr)"
 echo "machine $(uname -m)"
 echo "processors $(getconf _NPROCESSORS_ONLN 2>/dev/null)"
-echo "model $(tr -d '\\0' 2>/dev/null </proc/device-tree/model || sed -n 's/^model name[^:]*: //p;T;q' /proc/cpuinfo)"
+board() { tr -d '\\0' 2>/dev/null <"$1/model"; }
+processor() { sed -n 's/^model name[^:]*: //p;T;q' /proc/cpuinfo; }
+echo "model $(board /proc/device-tree || board /sys/firmware/devicetree/base || processor)"
 echo "memory_kib $(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/null)"
 echo "ssh_connection $SSH_CONNECTION"
 echo "virtual $(cat /etc/edgebed-lab 2>/dev/null)"
