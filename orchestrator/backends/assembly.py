@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgebed.clock import Clock, MonotonicClock
 from orchestrator.attempts import Attempts
@@ -13,7 +14,6 @@ from orchestrator.backends.conductor import Conductor
 from orchestrator.backends.run_clock import RunClock
 from orchestrator.backends.session import Patience, Session
 from orchestrator.collect import Collector
-from orchestrator.faults.driver import FaultDriver
 from orchestrator.interrupts import Interrupts
 from orchestrator.inventory import Host
 from orchestrator.journal import Journal
@@ -23,6 +23,9 @@ from orchestrator.provision.layout import free_name, state_name
 from orchestrator.provision.settings import Pace
 from orchestrator.remote.base import Remote
 from orchestrator.retrieve import collect_logs
+
+if TYPE_CHECKING:
+    from orchestrator.faults.driver import FaultDriver
 
 STOP_GRACE_S = 6.0
 """How long programs may take to end by themselves: an edge server finishes what it has for up to 5 s."""
@@ -150,7 +153,7 @@ def assemble(
         limits=pace.liveness,
         patience=patience,
         on_turn=on_turn,
-        faults=FaultDriver(plan, deployment, journal, clock, run_clock.now_s) if plan.fault_lists else None,
+        faults=_fault_driver(plan, deployment, journal, clock, run_clock),
     )
     conductor = Conductor(session, attempts, run_clock)
     return Hosts(
@@ -166,3 +169,14 @@ def assemble(
         interrupts,
         close_interrupts=are_own,
     )
+
+
+def _fault_driver(
+    plan: Plan, deployment: Deployment, journal: Journal, clock: Clock, run_clock: RunClock
+) -> FaultDriver | None:
+    """Who does the faults of a plan; None when it has none, and then nothing of it is loaded."""
+    if not plan.fault_lists:
+        return None
+    from orchestrator.faults.driver import FaultDriver
+
+    return FaultDriver(plan, deployment, journal, clock, run_clock.now_s)

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import zmq
@@ -25,7 +25,6 @@ from edgebed.protocol.messages import Error, Members, Ready, Records, Role
 from orchestrator.backends.control import ControlLink
 from orchestrator.backends.watch import CellWatch
 from orchestrator.collect import Collector
-from orchestrator.faults.driver import FaultDriver
 from orchestrator.interrupts import Interrupts
 from orchestrator.journal import Journal
 from orchestrator.provision.deployment import Deployment
@@ -33,6 +32,9 @@ from orchestrator.provision.layout import Member
 from orchestrator.provision.lease import RENEW_EVERY_S
 from orchestrator.provision.supervision import ProgramState
 from orchestrator.retrieve import Recovered, fetch_outbox
+
+if TYPE_CHECKING:
+    from orchestrator.faults.driver import FaultDriver
 
 T = TypeVar("T")
 

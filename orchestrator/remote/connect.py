@@ -7,8 +7,6 @@ from orchestrator.remote.base import Remote
 from orchestrator.remote.host_keys import KnownHosts
 from orchestrator.remote.local import LocalRemote
 from orchestrator.remote.retrying import RetryingRemote
-from orchestrator.remote.ssh import SshRemote
-from orchestrator.remote.ssh_config import SshConfig
 
 
 def remote_for(host: Host, known_hosts: KnownHosts) -> Remote:
@@ -23,4 +21,8 @@ def remote_for(host: Host, known_hosts: KnownHosts) -> Remote:
     """
     if host.connection == "local":
         return LocalRemote(host.name)
+    # Imported here: paramiko takes a fifth of a second, which who has local hosts alone need not wait.
+    from orchestrator.remote.ssh import SshRemote
+    from orchestrator.remote.ssh_config import SshConfig
+
     return RetryingRemote(SshRemote(SshConfig.load().target_of(host), known_hosts))
