@@ -72,7 +72,7 @@ def test_agents_are_killed_one_of_them_for_good(testbed: Any) -> None:
 
 
 def test_the_controller_is_killed(testbed: Any) -> None:
-    testbed.run(epochs=18)
+    testbed.run(epochs=36)
     testbed.wait_for_rows(3)
     os.kill(testbed.pid("edge", "controller"), signal.SIGKILL)
     answer = testbed.finish()
