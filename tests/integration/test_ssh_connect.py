@@ -461,7 +461,7 @@ def test_many_hosts_at_once(ssh_servers: SshServers, tmp_path: Path) -> None:
 
 
 def test_a_crowd_does_not_make_one_jump_host_hang_up(ssh_servers: SshServers, tmp_path: Path) -> None:
-    near, host = ssh_servers(MaxStartups="6:100:6"), ssh_servers()
+    near, host = ssh_servers(MaxStartups="10:100:10"), ssh_servers()
     known = KnownHosts(tmp_path / "known_hosts", accept_new=True)
     remotes = [SshRemote(host.target(f"pi-{n}", jumps=(near.target("gate"),)), known) for n in range(16)]
 
