@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgebed.errors import EXIT_DONE, EXIT_FAILED
+from orchestrator.cli.arguments import AsJson, HostsFile
 from orchestrator.cli.output import Output
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def command(
-    hosts: Annotated[Path, typer.Argument(help="The hosts' YAML file, an Ansible inventory.")],
+    hosts: HostsFile,
     accept_new: Annotated[
         bool, typer.Option("--accept-new", help="Show and pin the keys of hosts that are not known yet.")
     ] = False,
@@ -34,7 +34,7 @@ def command(
             help="Instead, fit the power model of each host's board with the meter beside it: about a minute of load.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Examine all hosts at once and say what is wrong, how that shows, and how to fix it.
 

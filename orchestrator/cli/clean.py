@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgebed.errors import EXIT_FAILED
+from orchestrator.cli.arguments import AsJson, HostsFile, OnlyHosts
 from orchestrator.cli.output import Output
 
 EXAMPLES = (
@@ -17,14 +16,12 @@ EXAMPLES = (
 
 
 def command(
-    hosts: Annotated[Path, typer.Argument(help="The hosts' YAML file, an Ansible inventory.")],
-    only: Annotated[
-        list[str] | None, typer.Option("--host", metavar="NAME", help="Only this host; may be given several times.")
-    ] = None,
+    hosts: HostsFile,
+    only: OnlyHosts = None,
     is_forced: Annotated[
         bool, typer.Option("--force", help="Also when rows were not collected, or someone holds the host.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Bring hosts back to what they were: files, services, settings, by the ledger that deploying has kept there.
 
@@ -38,5 +35,4 @@ def command(
     reports = Cleaner(session.connect, is_forced=is_forced, tell=session.tell).clean(session.hosts)
     for name, report in reports.items():
         output.text(session.line(name, report, changed="clean again", unchanged="was clean"))
-    output.answer({"hosts": {name: report.to_plain() for name, report in reports.items()}})
-    return EXIT_FAILED if any(report.state == "failed" for report in reports.values()) else 0
+    return session.finish(reports)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgebed.errors import EXIT_FAILED
+from orchestrator.cli.arguments import AsJson, HostsFile, OnlyHosts
 from orchestrator.cli.output import Output
 
 EXAMPLES = (
@@ -18,13 +17,11 @@ EXAMPLES = (
 
 
 def command(
-    hosts: Annotated[Path, typer.Argument(help="The hosts' YAML file, an Ansible inventory.")],
-    only: Annotated[
-        list[str] | None, typer.Option("--host", metavar="NAME", help="Only this host; may be given several times.")
-    ] = None,
+    hosts: HostsFile,
+    only: OnlyHosts = None,
     is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what hosts would get; change nothing.")] = False,
     accept_new: Annotated[bool, typer.Option("--accept-new", help="Pin the keys of hosts never seen before.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Install edgebed on hosts over SSH: in parallel, without needing the internet there, and so that it can be undone.
 
@@ -44,5 +41,4 @@ def command(
             for text in report.commands:
                 output.text("\n".join(f"    {line}" for line in text.splitlines()))
     session.warn_of_clones()
-    output.answer({"hosts": {name: report.to_plain() for name, report in reports.items()}})
-    return EXIT_FAILED if any(report.state == "failed" for report in reports.values()) else 0
+    return session.finish(reports)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgebed.errors import EXIT_DONE, EXIT_FAILED
 from orchestrator.cli.output import Output
 from orchestrator.inventory import Host, load_inventory
 from orchestrator.provision.each_host import HostReport
@@ -53,6 +54,11 @@ class HostsSession:
         time = "" if report.state == "local" else f" ({report.seconds:.1f} s)"
         error = f"\n  {report.error}" if report.error else ""
         return f"{name}: {words[report.state]}{time}{error}"
+
+    def finish(self, reports: Mapping[str, HostReport]) -> int:
+        """Give the JSON answer; returns the exit status."""
+        self._output.answer({"hosts": {name: report.to_plain() for name, report in reports.items()}})
+        return EXIT_FAILED if any(report.state == "failed" for report in reports.values()) else EXIT_DONE
 
     def warn_of_clones(self) -> None:
         """Say which keys were accepted just now, and which hosts show the same one."""

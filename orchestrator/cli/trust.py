@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from edgebed.errors import EXIT_DONE, EXIT_FAILED, BadInput
+from orchestrator.cli.arguments import AsJson
 from orchestrator.cli.output import Output
 from orchestrator.inventory import Host, Inventory, load_inventory
 from orchestrator.remote.host_keys import HostKey, KnownHosts, clone_warning
@@ -79,7 +80,7 @@ def command(
         list[str] | None, typer.Option("--host", metavar="NAME", help="Only this one; may be repeated.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Pin without asking.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Show whose host key has changed or is new, and pin what the hosts show now."""
     out = Output(as_json)
