@@ -280,6 +280,7 @@ class World:
 
     def start_edge(self, name: str = "edge-1", **settings: Any) -> subprocess.Popen[bytes]:
         """Start a real edge server, or start it again; returns its process."""
+        before = self.controller.front.by_name.get(name)  # a killed one's session stays for a while
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         write_key_pair(folder / "key", self.keys[name])
@@ -298,7 +299,7 @@ class World:
                 [sys.executable, "-m", "edge_server", "--config", str(folder / "edge_server.json")], stderr=log
             )
         self.edges.append(process)
-        self.until(lambda: name in self.controller.front.by_name, also=[process])
+        self.until(lambda: self.controller.front.by_name.get(name, before) is not before, also=[process])
         return process
 
     def edge_address(self, name: str = "edge-1") -> PeerAddress:
