@@ -177,7 +177,7 @@ def main() -> int:
         print(json.dumps(found))
     else:
         _print(found)
-    return 1 if found["within_limit"] is False else 0
+    return 0 if found["within_limit"] else 1
 
 
 def _print(found: dict[str, Any]) -> None:
