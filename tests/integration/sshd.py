@@ -226,6 +226,16 @@ class SshServer:
         }
         return SshTarget(**(values | changes))  # type: ignore[arg-type]
 
+    def variables(self) -> dict[str, Any]:
+        """It as a host of a hosts file."""
+        return {
+            "ansible_host": ADDRESS,
+            "ansible_port": self.port,
+            "ansible_user": self.user,
+            "ansible_ssh_private_key_file": str(self.client_key),
+            "edgebed_board": "generic-x86",
+        }
+
     def host(self, name: str = "pi-1") -> Host:
         """It as a host of an inventory."""
         return Host(

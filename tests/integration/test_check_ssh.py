@@ -10,23 +10,12 @@ import pytest
 import yaml
 
 from orchestrator.cli import main
-from tests.integration.sshd import SshServer, SshServers, make_key
+from tests.integration.sshd import SshServers, make_key
 
 pytestmark = pytest.mark.integration
 
 Checks = dict[str, dict[str, str]]
 Check = Callable[..., tuple[int, dict[str, Checks], str]]
-
-
-def variables(server: SshServer) -> dict[str, object]:
-    host = server.host()
-    return {
-        "ansible_host": host.address,
-        "ansible_port": host.ssh_port,
-        "ansible_user": host.user,
-        "ansible_ssh_private_key_file": host.ssh_key_file,
-        "edgebed_board": "generic-x86",
-    }
 
 
 @pytest.fixture
@@ -48,7 +37,7 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
 
 
 def test_unknown_keys_are_shown_accepted_on_request_and_then_known(ssh_servers: SshServers, check: Check) -> None:
-    devices = {"pi-1": variables(ssh_servers()), "pi-2": variables(ssh_servers())}
+    devices = {"pi-1": ssh_servers().variables(), "pi-2": ssh_servers().variables()}
     status, found, _ = check(devices)
     assert status == 1
     for name in devices:
@@ -76,7 +65,7 @@ def test_a_changed_key_and_a_wrong_key_are_told_and_the_others_are_checked(
     ssh_servers: SshServers, check: Check, tmp_path: Path
 ) -> None:
     changed, shut, fine = ssh_servers(), ssh_servers(), ssh_servers()
-    devices = {name: variables(each) for name, each in (("pi-1", changed), ("pi-2", shut), ("pi-3", fine))}
+    devices = {name: each.variables() for name, each in (("pi-1", changed), ("pi-2", shut), ("pi-3", fine))}
     assert check(devices, "--accept-new")[0] == 0
     changed.restart(with_new_host_key=True)
     devices["pi-2"]["ansible_ssh_private_key_file"] = str(make_key(tmp_path / "stranger"))

@@ -46,16 +46,11 @@ def hosts_file(server: SshServer, tmp_path: Path) -> Path:
 
 
 def write_hosts(path: Path, server: SshServer, **variables: object) -> None:
-    host = server.host()
-    reached = {
-        "ansible_host": host.address,
-        "ansible_port": host.ssh_port,
-        "ansible_user": host.user,
-        "ansible_ssh_private_key_file": host.ssh_key_file,
-        "edgebed_board": "generic-x86",
-    }
     edge = {"ansible_connection": "local"}
-    groups = {"edge_servers": {"hosts": {"edge": edge}}, "devices": {"hosts": {"pi-1": {**reached, **variables}}}}
+    groups = {
+        "edge_servers": {"hosts": {"edge": edge}},
+        "devices": {"hosts": {"pi-1": {**server.variables(), **variables}}},
+    }
     path.write_text(yaml.safe_dump({"all": {"children": groups}}))
 
 

@@ -35,16 +35,7 @@ def server(tmp_path: Path) -> Iterator[SshServer]:
 
 @pytest.fixture
 def hosts_file(server: SshServer, tmp_path: Path) -> Path:
-    host = server.host()
-    reached = {
-        "ansible_host": host.address,
-        "ansible_port": host.ssh_port,
-        "ansible_user": host.user,
-        "ansible_ssh_private_key_file": host.ssh_key_file,
-        "edgebed_board": "generic-x86",
-        "edgebed_python": sys.executable,
-        "edgebed_service": "none",
-    }
+    reached = server.variables() | {"edgebed_python": sys.executable, "edgebed_service": "none"}
     groups = {
         "edge_servers": {"hosts": {"edge": {"ansible_connection": "local"}}},
         "devices": {"hosts": {"pi-1": reached}},
