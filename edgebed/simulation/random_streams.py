@@ -1,0 +1,78 @@
+"""Counter-based random numbers for a whole batch of environments at once.
+
+A number is a pure function of (environment's seed, name of who draws, position in that stream), so an environment
+draws the same whatever batch it runs in, and nothing loops over the batch. The mixing function is SplitMix64's
+(Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"), applied to a keyed Weyl sequence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Uint64Array = NDArray[np.uint64]
+FloatArray = NDArray[np.float64]
+
+_WEYL = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+_TO_UNIT = 2.0**-53
+
+
+def stream_keys(seeds: ArrayLike, *names: str | int) -> Uint64Array:
+    """Keys of a stream, one an environment.
+
+    Args:
+        seeds: ``[B]``, not negative.
+        names: who draws, for example ``"tasks"``.
+
+    Returns:
+        ``[B]``.
+    """
+    digest = hashlib.sha256("\x1f".join(str(name) for name in names).encode()).digest()
+    salt = np.frombuffer(digest[:8], dtype="<u8").astype(np.uint64)
+    return _mixed(_mixed(np.asarray(seeds).astype(np.uint64) * _WEYL + _WEYL) ^ salt)
+
+
+def uniforms(keys: Uint64Array, first: int | NDArray[np.int64], count: int) -> FloatArray:
+    """Uniform numbers in [0, 1), at positions ``first`` to ``first + count - 1`` of each stream.
+
+    Args:
+        keys: ``[B]``, see `stream_keys`.
+        first: position of the first number, for all environments or ``[B]``, one for each.
+        count: how many from each stream.
+
+    Returns:
+        ``[B, count]``.
+    """
+    positions = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _WEYL
+    starts = keys + np.asarray(first).astype(np.uint64) * _WEYL
+    mixed = _mixed(starts[:, None] + positions)
+    mixed >>= np.uint64(11)
+    numbers: FloatArray = mixed * _TO_UNIT
+    return numbers
+
+
+def normals(keys: Uint64Array, first: int | NDArray[np.int64], count: int) -> FloatArray:
+    """Standard normal numbers (Box and Muller 1958); ``count`` of them use up ``2 * count`` positions from ``first``.
+
+    Returns:
+        ``[B, count]``.
+    """
+    pairs = uniforms(keys, first, 2 * count)
+    numbers: FloatArray = np.cos(2.0 * np.pi * pairs[:, count:])
+    numbers *= np.sqrt(-2.0 * np.log1p(-pairs[:, :count]))
+    return numbers
+
+
+def _mixed(words: Uint64Array) -> Uint64Array:
+    """SplitMix64's finaliser; a bijection of 64 bits."""
+    words = words.copy()
+    words ^= words >> np.uint64(30)
+    words *= _FIRST
+    words ^= words >> np.uint64(27)
+    words *= _SECOND
+    words ^= words >> np.uint64(31)
+    return words

@@ -1,0 +1,61 @@
+"""The papers' system models, found by walking this folder and the entry-point group ``edgebed.scenarios``.
+
+A module in this folder is a scenario when it defines ``SCENARIOS``, a tuple of `edgebed.simulation.base.Scenario`
+classes (variants of one paper lie in one file). ``docs/extending.md`` shows how to add one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from edgebed.errors import BadInput
+from edgebed.simulation.base import Scenario
+
+ENTRY_POINT_GROUP = "edgebed.scenarios"
+
+__all__ = ["ENTRY_POINT_GROUP", "make_scenario", "scenario_class", "scenario_names"]
+
+
+def scenario_names() -> list[str]:
+    """The names that `make_scenario` knows, in alphabetical order."""
+    return sorted(_sources())
+
+
+def scenario_class(name: str) -> type[Scenario]:
+    """The class registered under ``name``.
+
+    Raises:
+        BadInput: no scenario has this name.
+    """
+    sources = _sources()
+    if name not in sources:
+        raise BadInput(f"scenario: there is no {name!r}; those that exist: {', '.join(sorted(sources))}")
+    return sources[name]
+
+
+def make_scenario(name: str, parameters: Mapping[str, Any] | None = None) -> Scenario:
+    """Make a scenario; `Scenario.reset` it before use.
+
+    Args:
+        name: one of `scenario_names`.
+        parameters: its settings; those left out have defaults.
+
+    Raises:
+        BadInput: no scenario has this name, or a parameter is unknown or out of range.
+    """
+    return scenario_class(name)(parameters)
+
+
+def _sources() -> dict[str, type[Scenario]]:
+    from importlib.metadata import entry_points  # here: it costs more than the rest of this module
+
+    found: dict[str, type[Scenario]] = {}
+    for info in pkgutil.iter_modules(__path__, f"{__name__}."):
+        for kind in getattr(importlib.import_module(info.name), "SCENARIOS", ()):
+            found[kind.spec.name] = kind
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        found[point.name] = point.load()
+    return found
