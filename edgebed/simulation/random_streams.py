@@ -51,7 +51,7 @@ def uniforms(keys: Uint64Array, first: int | NDArray[np.int64], count: int) -> F
     starts = keys + np.asarray(first).astype(np.uint64) * _WEYL
     mixed = _mixed(starts[:, None] + positions)
     mixed >>= np.uint64(11)
-    numbers: FloatArray = mixed * _TO_UNIT
+    numbers: FloatArray = np.multiply(mixed, _TO_UNIT, dtype=np.float64)
     return numbers
 
 
