@@ -30,6 +30,9 @@ from edgebed.protocol.messages import (
 
 _log = logging.getLogger("edge_server")
 
+HAND_OVER_S = 100e-6
+"""Tasks that take less are not worth a worker: handing one over and waking it costs about as much."""
+
 
 @dataclass(slots=True)
 class IntakeCounters:
@@ -132,7 +135,12 @@ class Intake:
 
     def _start(self, task: HeldTask) -> None:
         assert self._pool is not None, "admission lets tasks in only when a pool is ready"
-        self._pool.queue.put(task)
+        if self.service.per_frame_s * task.frames < HAND_OVER_S and len(self._admission) == 1:
+            # No other task is held, so no worker is busy and nobody is overtaken.
+            self._pool.execute(task)
+            self._answer(task)
+        else:
+            self._pool.queue.put(task)
 
     def _drop(self, task: HeldTask) -> bool:
         """Let go of a task whose answer nobody wants; False when a worker has it, which then ends for nothing."""
@@ -181,17 +189,19 @@ class Intake:
     def answer(self, finished: deque[HeldTask]) -> None:
         """Answer what the workers have finished."""
         while finished:
-            task = finished.popleft()
-            if task.is_abandoned:
-                self._admission.release(task)
-            elif task.predicted is None:
-                assert task.problem is not None
-                self.counters.failed += 1
-                self._deliver(task, task.refusal(*task.problem))
-            else:
-                self._deliver(task, self._result(task, task.predicted))
-                self.counters.answered += 1
-                self.service.learn(task.finished_s - task.started_s, task.frames)
+            self._answer(finished.popleft())
+
+    def _answer(self, task: HeldTask) -> None:
+        if task.is_abandoned:
+            self._admission.release(task)
+        elif task.predicted is None:
+            assert task.problem is not None
+            self.counters.failed += 1
+            self._deliver(task, task.refusal(*task.problem))
+        else:
+            self._deliver(task, self._result(task, task.predicted))
+            self.counters.answered += 1
+            self.service.learn(task.finished_s - task.started_s, task.frames)
 
     def _result(self, task: HeldTask, predicted: list[int]) -> TaskResult:
         energy, busy_s = self._energy_per_s, task.cpu_s * self._slowdown

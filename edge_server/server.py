@@ -1,4 +1,7 @@
-"""The edge server's event loop: one I/O thread for all sockets; workers hand over through a queue and wake it."""
+"""The edge server's event loop: one I/O thread for all sockets; workers hand over through a queue and wake it.
+
+Tasks that take less than waking a worker are executed by the I/O thread itself (see `edge_server.intake`).
+"""
 
 from __future__ import annotations
 

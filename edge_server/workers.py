@@ -89,7 +89,7 @@ class WorkerPool:
     empties both.
 
     Args:
-        make: makes a workload instance; called once in every worker thread.
+        make: makes a workload instance; called once in every worker thread, and used by one thread at a time.
         slowdown: how many times slower than this host to appear; waiting pads what was computed.
         wake: wakes the owner; called in the workers' threads.
     """
@@ -113,6 +113,7 @@ class WorkerPool:
         self._prepared = prepared
         self._wake = wake
         self._loaded: list[tuple[float, float]] = []
+        self._workloads: list[Workload] = []
         self._lock = threading.Lock()
         self._threads = [
             threading.Thread(target=self._run, name=f"worker-{index}", daemon=True) for index in range(count)
@@ -126,10 +127,15 @@ class WorkerPool:
         for thread in self._threads:
             thread.join(timeout_s)
 
+    def execute(self, task: HeldTask) -> None:
+        """Execute a task in the caller's thread; only while the pool is ready and has no other task."""
+        self._execute(self._workloads[0], task)
+
     def _run(self) -> None:
         try:
             workload = self._make()
             workload.load()
+            self._workloads.append(workload)
             self._report_loaded(self._warm_up(workload), workload.demand.cycles_per_frame)
         except Exception as error:  # a workload is anyone's code
             _log.exception("the workload could not be loaded")

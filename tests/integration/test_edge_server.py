@@ -141,9 +141,10 @@ def test_without_a_board_energy_is_unknown_and_not_zero(server: ServerUnderTest)
     assert (result.energy_j, result.energy_error_j, result.energy_source) == (None, None, "")
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_results_of_many_tasks_are_the_workload_s_own(make_server: MakeServer, workers: int) -> None:
-    server = running(make_server(workers=workers))
+@pytest.mark.parametrize(("workers", "slowdown"), [(1, 1.0), (3, 1.0), (1, 100.0), (3, 100.0)])
+def test_results_of_many_tasks_are_the_workload_s_own(make_server: MakeServer, workers: int, slowdown: float) -> None:
+    # Unpadded, these tasks are too short to be handed to a worker; padded, they are not.
+    server = running(make_server(workers=workers, slowdown=slowdown))
     workload = load_workload("instant")
     tasks = [workload.generate(np.random.default_rng(n), f"c{n}", 1 + n % 5) for n in range(200)]
     link = server.connected()
