@@ -1,0 +1,41 @@
+"""What runs the cells of a learner: in this process, in processes of their own, or on Ray.
+
+The only place in the library that starts processes.
+"""
+
+from __future__ import annotations
+
+from edgebed.errors import BadInput
+from edgebed.learning.base import Executor
+
+EXECUTORS = ("inline", "processes", "ray")
+
+__all__ = ["EXECUTORS", "make_executor"]
+
+
+def make_executor(name: str, ray_address: str | None = None) -> Executor:
+    """Make an executor; close it after use, best by ``with``.
+
+    Args:
+        name: one of `EXECUTORS`.
+        ray_address: a running Ray cluster's, as in ``10.0.0.1:6379``; without it Ray is started on this machine.
+
+    Raises:
+        BadInput: there is no such executor, or an address was given to one that has none.
+        MissingExtra: Ray is not installed.
+    """
+    if name not in EXECUTORS:
+        raise BadInput(f"executor: there is no {name!r}; allowed: {', '.join(EXECUTORS)}")
+    if ray_address is not None and name != "ray":
+        raise BadInput(f"an address of a Ray cluster goes with the executor ray, not with {name}")
+    if name == "inline":
+        from edgebed.learning.executor.inline import InlineExecutor
+
+        return InlineExecutor()
+    if name == "processes":
+        from edgebed.learning.executor.processes import ProcessExecutor
+
+        return ProcessExecutor()
+    from edgebed.learning.executor.ray import RayExecutor
+
+    return RayExecutor(ray_address)
