@@ -214,12 +214,24 @@ class Scenario(ABC):
 class Heuristic(ABC):
     """A hand-written policy of one scenario. It may look into the scenario's state: then it is *informed*.
 
+    The first line of its docstring is what it is called in lists and pages.
+
     Attributes:
+        options_type: class attribute: what may be set, as for a scenario.
         scenario: whose current state it acts on.
+        options: the settings, checked, defaults filled in.
     """
 
-    def __init__(self, scenario: Any) -> None:
+    options_type: ClassVar[type[Parameters]] = Parameters
+
+    def __init__(self, scenario: Any, options: Mapping[str, Any] | None = None) -> None:
+        """Check the settings.
+
+        Raises:
+            BadInput: one is unknown, of the wrong type or out of range; the allowed ones are named.
+        """
         self.scenario = scenario
+        self.options: Any = read_settings(type(self).__name__, self.options_type, options or {})
 
     @abstractmethod
     def act(self) -> ActionArray:
@@ -237,16 +249,27 @@ def read_parameters(spec: ScenarioSpec, given: Mapping[str, Any]) -> Any:
     Raises:
         BadInput: one is unknown, of the wrong type, not finite or out of range; the allowed ones are named.
     """
+    return read_settings(f"scenario {spec.name}", spec.parameters, given)
+
+
+def read_settings(what: str, kind: type[Parameters], given: Mapping[str, Any]) -> Any:
+    """Settings as ``kind``, defaults filled in.
+
+    Args:
+        what: whose they are; errors begin with it.
+        kind: fields and ranges.
+        given: by name.
+
+    Raises:
+        BadInput: one is unknown, of the wrong type, not finite or out of range; the allowed ones are named.
+    """
     try:
-        settings = msgspec.convert(dict(given), spec.parameters)
+        settings = msgspec.convert(dict(given), kind)
     except msgspec.ValidationError as error:
-        raise BadInput(f"scenario {spec.name}: {error}; its parameters: {_allowed(spec)}") from None
-    for name in spec.parameters.__struct_fields__:
+        allowed = ", ".join(kind.__struct_fields__) or "none"
+        raise BadInput(f"{what}: {error}; its parameters: {allowed}") from None
+    for name in kind.__struct_fields__:
         value = getattr(settings, name)
         if isinstance(value, float) and not np.isfinite(value):
-            raise BadInput(f"scenario {spec.name}: `{name}` is {value}, which is not finite")
+            raise BadInput(f"{what}: `{name}` is {value}, which is not finite")
     return settings
-
-
-def _allowed(spec: ScenarioSpec) -> str:
-    return ", ".join(spec.parameters.__struct_fields__) or "none"

@@ -1,0 +1,17 @@
+"""Work that is left at the end of an epoch. Not a model by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def left_over_s(backlog_s: NDArray[np.float64], added_s: NDArray[np.float64], epoch_s: float) -> NDArray[np.float64]:
+    """``max(0, backlog + added - epoch)``, Lindley's recursion (1952) with a fixed time between epochs.
+
+    Returns:
+        As ``backlog_s``.
+    """
+    left = backlog_s + added_s
+    left -= epoch_s
+    return np.maximum(left, 0.0, out=left)

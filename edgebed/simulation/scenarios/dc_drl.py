@@ -1,0 +1,314 @@
+"""Scenario `dc-drl`: binary offloading over shared channels that interfere, one edge server, a task a device and epoch.
+
+Qiu et al. 2021, "Distributed and collective deep reinforcement learning for computation offloading: a practical
+perspective". ``docs/scenarios/dc-drl.md`` has its tables; `edgebed.simulation.scenarios.dc_drl_epoch` its equations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edgebed.errors import BadInput
+from edgebed.simulation.arrivals import TaskRanges, arrival_model
+from edgebed.simulation.base import (
+    ActionArray,
+    ActionLayout,
+    BatchObservation,
+    BatchStep,
+    Decisions,
+    Heuristic,
+    Parameters,
+    Scenario,
+    ScenarioSpec,
+    parameter,
+)
+from edgebed.simulation.compute import server_model
+from edgebed.simulation.cost import Prices, cost_model
+from edgebed.simulation.energy import DevicePower, energy_model
+from edgebed.simulation.radio import Channels, radio_model
+from edgebed.simulation.radio.shannon import power_law_gain, watts_of_dbm
+from edgebed.simulation.random_streams import FloatArray, stream_keys
+from edgebed.simulation.scenarios.dc_drl_epoch import EpochState, System, run_epoch
+from edgebed.simulation.scenarios.dc_drl_heuristics import HEURISTICS
+from edgebed.simulation.scenarios.dc_drl_positions import first_positions_m, walked_m
+from edgebed.types import BoolArray, Feature, IntArray, Site
+
+CODE = "published code"
+
+
+class DcDrlParameters(Parameters):
+    """Settings of `dc-drl`."""
+
+    n: Annotated[int, parameter("1", "devices", CODE, ge=1, le=10_000)] = 10
+    channels: Annotated[int, parameter("1", "channels of the edge server", CODE, ge=1, le=1000)] = 5
+    steps: Annotated[int, parameter("1", "epochs of an episode", CODE, ge=1, le=1_000_000)] = 50
+    epoch_s: Annotated[float, parameter("s", "length of an epoch", CODE, gt=0, le=1e6)] = 0.6
+    deadline_s: Annotated[float, parameter("s", "deadline of every task", CODE, gt=0, le=1e6)] = 2.0
+    cycles_min: Annotated[float, parameter("cycle", "least cycles of a task", CODE, gt=0, le=1e15)] = 0.6e9
+    cycles_max: Annotated[float, parameter("cycle", "most cycles of a task", CODE, gt=0, le=1e15)] = 0.8e9
+    input_min_bytes: Annotated[float, parameter("B", "least input of a task", CODE, gt=0, le=1e15)] = 5000 * 1024.0
+    input_max_bytes: Annotated[float, parameter("B", "most input of a task", CODE, gt=0, le=1e15)] = 8000 * 1024.0
+    device_hz: Annotated[float, parameter("cycle/s", "speed of a device", CODE, gt=0, le=1e15)] = 0.8e9
+    server_hz: Annotated[float, parameter("cycle/s", "speed of the edge server", CODE, gt=0, le=1e15)] = 5e9
+    local_price: Annotated[float, parameter("1/Gcycle", "price of computing locally", CODE, ge=0, le=1e6)] = 0.025
+    edge_price: Annotated[float, parameter("1/Gcycle", "price of computing at the edge", CODE, ge=0, le=1e6)] = 0.05
+    energy_price: Annotated[float, parameter("1/J", "price of the device's energy", CODE, ge=0, le=1e6)] = 0.1
+    delay_price: Annotated[float, parameter("1/s", "price of delay; cost model weighted_sum only", ge=0, le=1e6)] = 0.1
+    penalty: Annotated[float, parameter("1", "charged for a missed deadline", CODE, ge=0, le=1e6)] = 1.0
+    bandwidth_hz: Annotated[float, parameter("Hz", "bandwidth of a channel", gt=0, le=1e12)] = 5e6
+    transmit_power_w: Annotated[float, parameter("W", "power of a device that sends", gt=0, le=1e3)] = 0.1
+    noise_dbm: Annotated[float, parameter("dBm", "noise on a channel", ge=-250, le=50)] = -100.0
+    path_loss_exponent: Annotated[float, parameter("1", "gain is distance^-exponent, from 1 m", ge=0, le=10)] = 4.0
+    half_side_m: Annotated[int, parameter("m", "half the side of the square of devices", ge=1, le=100_000)] = 50
+    position_seed: Annotated[int, parameter("1", "draws the devices' places", CODE, ge=0, le=2**32 - 1)] = 2020
+    own_positions: Annotated[bool, parameter("1", "every episode draws its own places")] = False
+    speed_mps: Annotated[float, parameter("m/s", "devices walk this fast, each epoch anywhere", ge=0, le=1e4)] = 0.0
+    switched_capacitance: Annotated[
+        float, parameter("J s^2", "energy of a cycle over f^2; energy model sending_and_computing only", ge=0, le=1)
+    ] = 1e-27
+    radio: Annotated[str, parameter("1", "radio model", "the paper")] = "sinr"
+    arrivals: Annotated[str, parameter("1", "arrival model", CODE)] = "uniform"
+    server: Annotated[str, parameter("1", "compute model of the edge server", "the paper")] = "fifo"
+    energy: Annotated[str, parameter("1", "energy model", "the paper")] = "transmission"
+    cost: Annotated[str, parameter("1", "cost model", "the paper")] = "prices"
+
+
+class DcDrl(Scenario):
+    """See the module."""
+
+    spec: ClassVar[ScenarioSpec] = ScenarioSpec(
+        name="dc-drl",
+        title="binary offloading over channels that interfere, to one edge server",
+        paper="Qiu et al. 2021, Distributed and collective deep reinforcement learning for computation offloading: "
+        "a practical perspective",
+        parameters=DcDrlParameters,
+    )
+    heuristics: ClassVar[Mapping[str, type[Heuristic]]] = HEURISTICS
+    parameters: DcDrlParameters
+    state: EpochState
+    position_m: FloatArray
+
+    def __init__(self, parameters: Mapping[str, Any] | None = None) -> None:
+        super().__init__(parameters)
+        settings = self.parameters
+        _check_ranges(settings)
+        self.devices, self.channels, self.steps = settings.n, settings.channels, settings.steps
+        self.system = _system_of(settings)
+        self._draw_tasks = arrival_model(settings.arrivals)
+        self._ranges = TaskRanges(
+            settings.cycles_min, settings.cycles_max, settings.input_min_bytes, settings.input_max_bytes
+        )
+        self.actions = ActionLayout(("local", *(f"channel {index}" for index in range(self.channels))))
+        self.device_features, self.shared_features = _features(settings)
+
+    def reset(self, seeds: ArrayLike, where: BoolArray | None = None) -> None:
+        """See `Scenario.reset`."""
+        given = np.asarray(seeds, np.int64)
+        if where is None:
+            self._allocate(len(given))
+            where = np.ones(len(given), np.bool_)
+        self.seeds[where] = given[where]
+        self.step_index[where] = 0
+        self._ended[where] = False
+        self._task_keys = stream_keys(self.seeds, "dc-drl", "tasks")
+        self._walk_keys = stream_keys(self.seeds, "dc-drl", "walk")
+        self.state.device_queue_s[where] = 0.0
+        self.state.server_queue_s[where] = 0.0
+        for total in self._totals:
+            total[where] = 0
+        self._place(where)
+        self._new_tasks(where)
+
+    def _allocate(self, batch: int) -> None:
+        shape = (batch, self.devices)
+        self.seeds = np.zeros(batch, np.int64)
+        self.step_index = np.zeros(batch, np.int64)
+        self._ended = np.zeros(batch, np.bool_)
+        self.position_m = np.zeros((*shape, 2))
+        self.state = EpochState(np.zeros(shape), np.zeros(batch), np.ones(shape), np.ones(shape), np.ones(shape))
+        self._cost_total = np.zeros(shape)
+        self._energy_total_j = np.zeros(shape)
+        self._misses = np.zeros(shape, np.int64)
+        self._offloaded = np.zeros(shape, np.int64)
+
+    @property
+    def _totals(self) -> tuple[np.ndarray[Any, Any], ...]:
+        return self._cost_total, self._energy_total_j, self._misses, self._offloaded
+
+    def _place(self, where: BoolArray) -> None:
+        settings = self.parameters
+        keys = stream_keys(self.seeds[where], "dc-drl", "places") if settings.own_positions else None
+        self.position_m[where] = first_positions_m(self.devices, settings.half_side_m, settings.position_seed, keys)
+        self._hear(where)
+
+    def _hear(self, where: BoolArray) -> None:
+        distance_m = np.hypot(self.position_m[where, :, 0], self.position_m[where, :, 1])
+        gain = power_law_gain(distance_m, self.parameters.path_loss_exponent)
+        self.state.received_w[where] = self.parameters.transmit_power_w * gain
+
+    def _new_tasks(self, where: BoolArray) -> None:
+        tasks = self._draw_tasks(self._task_keys, self.step_index, self.devices, self._ranges)
+        everywhere = bool(where.all())
+        self.state.cycles = tasks.cycles if everywhere else _chosen(where, tasks.cycles, self.state.cycles)
+        self.state.input_bytes = (
+            tasks.input_bytes if everywhere else _chosen(where, tasks.input_bytes, self.state.input_bytes)
+        )
+
+    def observe(self) -> BatchObservation:
+        """See `Scenario.observe`."""
+        state, settings = self.state, self.parameters
+        batch = len(self.seeds)
+        devices = np.empty((batch, self.devices, 7), np.float32)
+        devices[..., 0] = settings.device_hz
+        devices[..., 1] = state.device_queue_s
+        devices[..., 2:4] = self.position_m
+        devices[..., 4] = state.cycles
+        devices[..., 5] = settings.deadline_s
+        devices[..., 6] = state.input_bytes
+        shared = np.empty((batch, 3), np.float32)
+        shared[:, 0] = settings.server_hz
+        shared[:, 1] = state.server_queue_s
+        shared[:, 2] = self.step_index
+        return BatchObservation(devices, shared)
+
+    def step(self, actions: ActionArray) -> BatchStep:
+        """See `Scenario.step`."""
+        results = run_epoch(self.system, self.state, self._checked(actions))
+        active = ~self._ended
+        costs = results.costs
+        if not active.all():
+            costs = costs * active[:, None]
+        self._count(costs, results.tasks, active)
+        self._advance(results.device_queue_s, results.server_queue_s, active)
+        truncated = self.step_index >= self.steps
+        self._ended = truncated
+        return BatchStep(
+            reward=-costs.sum(axis=1),
+            costs=costs,
+            terminated=np.zeros(len(self.seeds), np.bool_),
+            truncated=truncated.copy(),
+        )
+
+    def _count(self, costs: FloatArray, tasks: Any, active: BoolArray) -> None:
+        mask = slice(None) if active.all() else active
+        self._cost_total += costs
+        self._energy_total_j[mask] += tasks.energy_j[mask]
+        self._misses[mask] += tasks.misses[mask]
+        self._offloaded[mask] += tasks.offloads[mask]
+
+    def _advance(self, device_queue_s: FloatArray, server_queue_s: FloatArray, active: BoolArray) -> None:
+        state = self.state
+        if active.all():
+            state.device_queue_s, state.server_queue_s = device_queue_s, server_queue_s
+        else:
+            state.device_queue_s = _chosen(active, device_queue_s, state.device_queue_s)
+            state.server_queue_s = np.where(active, server_queue_s, state.server_queue_s)
+        self.step_index = self.step_index + active
+        if self.parameters.speed_mps > 0.0:
+            self._walk(active)
+        self._new_tasks(active)
+
+    def _walk(self, active: BoolArray) -> None:
+        settings = self.parameters
+        stride_m = settings.speed_mps * settings.epoch_s
+        walked = walked_m(self.position_m, self._walk_keys, self.step_index, stride_m, settings.half_side_m)
+        self.position_m[active] = walked[active]
+        self._hear(active)
+
+    def _checked(self, actions: ActionArray) -> IntArray:
+        """Raises BadInput when actions are not the scenario's."""
+        channel = np.asarray(actions)
+        shape = (len(self.seeds), self.devices)
+        if channel.shape != shape or not np.issubdtype(channel.dtype, np.integer):
+            raise BadInput(
+                f"scenario dc-drl: actions are {channel.dtype} of shape {list(channel.shape)}; "
+                f"integers of shape {list(shape)} are needed"
+            )
+        if channel.min() < 0 or channel.max() > self.channels:
+            raise BadInput(
+                f"scenario dc-drl: actions are between {channel.min()} and {channel.max()}; allowed: 0 (local) to "
+                f"{self.channels} (the last channel)"
+            )
+        return channel
+
+    def decisions(self, actions: ActionArray) -> Decisions:
+        """See `Scenario.decisions`."""
+        channel = self._checked(actions)
+        offloads = channel > 0
+        ones = np.ones(channel.shape)
+        return Decisions(
+            site=np.where(offloads, Site.EDGE, Site.DEVICE).astype(np.int32),
+            server=np.zeros(channel.shape, np.int32),
+            channel=np.maximum(channel - 1, 0).astype(np.int32),
+            edge_fraction=offloads.astype(np.float64),
+            cpu_fraction=ones,
+            power_fraction=ones.copy(),
+        )
+
+    def metrics(self) -> dict[str, FloatArray]:
+        """``cost_per_task``, ``miss_rate``, ``offload_rate`` and ``energy_j_per_task``."""
+        tasks = np.maximum(self.step_index, 1) * float(self.devices)
+        return {
+            "cost_per_task": self._cost_total.sum(axis=1) / tasks,
+            "miss_rate": self._misses.sum(axis=1) / tasks,
+            "offload_rate": self._offloaded.sum(axis=1) / tasks,
+            "energy_j_per_task": self._energy_total_j.sum(axis=1) / tasks,
+        }
+
+
+def _chosen(where: BoolArray, new: FloatArray, old: FloatArray) -> FloatArray:
+    return np.where(where[:, None], new, old)
+
+
+def _check_ranges(settings: DcDrlParameters) -> None:
+    for low, high in (("cycles_min", "cycles_max"), ("input_min_bytes", "input_max_bytes")):
+        if getattr(settings, low) > getattr(settings, high):
+            raise BadInput(
+                f"scenario dc-drl: `{low}` is {getattr(settings, low):g}, above `{high}`, {getattr(settings, high):g}"
+            )
+
+
+def _system_of(settings: DcDrlParameters) -> System:
+    return System(
+        radio=radio_model(settings.radio),
+        server=server_model(settings.server),
+        energy=energy_model(settings.energy),
+        cost=cost_model(settings.cost),
+        channels=Channels(settings.channels, settings.bandwidth_hz, watts_of_dbm(settings.noise_dbm)),
+        power=DevicePower(settings.transmit_power_w, settings.device_hz, settings.switched_capacitance),
+        prices=Prices(
+            settings.local_price, settings.edge_price, settings.energy_price, settings.delay_price, settings.penalty
+        ),
+        server_hz=settings.server_hz,
+        deadline_s=settings.deadline_s,
+        epoch_s=settings.epoch_s,
+    )
+
+
+def _features(settings: DcDrlParameters) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
+    """Ranges are what the equations allow; queues reach their ends only if nobody ever offloads, or everybody does."""
+    side_m = float(settings.half_side_m)
+    local_s = settings.steps * max(0.0, settings.cycles_max / settings.device_hz - settings.epoch_s)
+    edge_s = settings.steps * max(0.0, settings.n * settings.cycles_max / settings.server_hz - settings.epoch_s)
+    device = (
+        Feature("cpu_hz", "cycle/s", 0.0, settings.device_hz, "speed of the device's processor"),
+        Feature("queue_s", "s", 0.0, local_s, "time until the device's processor is free"),
+        Feature("x_m", "m", -side_m, side_m, "place; the edge server is at (0, 0)"),
+        Feature("y_m", "m", -side_m, side_m, "place"),
+        Feature("cycles", "cycle", settings.cycles_min, settings.cycles_max, "cycles of the device's task"),
+        Feature("deadline_s", "s", 0.0, settings.deadline_s, "deadline of the device's task"),
+        Feature("input_bytes", "B", settings.input_min_bytes, settings.input_max_bytes, "input of the device's task"),
+    )
+    shared = (
+        Feature("server_hz", "cycle/s", 0.0, settings.server_hz, "speed of the edge server"),
+        Feature("server_queue_s", "s", 0.0, edge_s, "time until the edge server is free"),
+        Feature("step", "1", 0.0, float(settings.steps), "epochs done in this episode"),
+    )
+    return device, shared
+
+
+SCENARIOS = (DcDrl,)

@@ -1,0 +1,194 @@
+"""Hand-written policies of `dc-drl`, from blind ones to some that know the state and the equations.
+
+The informed ones are references: what a learner could reach if it knew all that they know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+
+from edgebed.simulation.base import Heuristic, Parameters, parameter
+from edgebed.simulation.radio.shannon import shannon_bps
+from edgebed.simulation.random_streams import FloatArray
+from edgebed.simulation.scenarios.dc_drl_epoch import run_epoch
+from edgebed.types import BoolArray, IntArray
+
+if TYPE_CHECKING:
+    from edgebed.simulation.scenarios.dc_drl import DcDrl
+
+CANDIDATES_AT_ONCE = 20_000
+"""Joint actions that are tried in one go: enough to be quick, few enough to stay in the cache."""
+
+
+class DcDrlHeuristic(Heuristic):
+    """What the policies here share."""
+
+    scenario: DcDrl
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(B, N)``."""
+        return len(self.scenario.seeds), self.scenario.devices
+
+    def round_robin(self, offloads: BoolArray) -> IntArray:
+        """Those that offload, device i over channel i modulo the number of channels; ``[B, N]``."""
+        channel = np.arange(self.scenario.devices) % self.scenario.channels + 1
+        return (offloads * channel).astype(np.int32)
+
+
+class AllLocal(DcDrlHeuristic):
+    """Every device computes its own task."""
+
+    def act(self) -> IntArray:
+        """See `Heuristic.act`."""
+        return np.zeros(self.shape, np.int32)
+
+
+class AllEdge(DcDrlHeuristic):
+    """Every device offloads, device i over channel i modulo the number of channels."""
+
+    def act(self) -> IntArray:
+        """See `Heuristic.act`."""
+        return self.round_robin(np.ones(self.shape, np.bool_))
+
+
+class UniformRandom(DcDrlHeuristic):
+    """Offload with probability 1/2, over any channel alike."""
+
+    def act(self) -> IntArray:
+        """See `Heuristic.act`."""
+        return self.scattered(self.draw(self.scenario.devices))
+
+    def scattered(self, numbers: FloatArray) -> IntArray:
+        """Uniform numbers in [0, 1) as actions, of the same shape."""
+        channel = np.floor((2.0 * numbers - 1.0) * self.scenario.channels).astype(np.int32) + 1
+        return np.maximum(channel, 0)
+
+
+class GreedyLatency(DcDrlHeuristic):
+    """Each device on its own does what it predicts to be faster, knowing both queues but not who else will send."""
+
+    def act(self) -> IntArray:
+        """See `Heuristic.act`."""
+        state, system = self.scenario.state, self.scenario.system
+        alone_bps = shannon_bps(system.channels.bandwidth_hz, state.received_w / system.channels.noise_w)
+        arrival_s = np.maximum(8.0 * state.input_bytes / alone_bps, state.server_queue_s[:, None])
+        local_s = state.cycles / system.power.cpu_hz + state.device_queue_s
+        return self.round_robin(arrival_s + state.cycles / system.server_hz < local_s)
+
+
+class OffloadLate(DcDrlHeuristic):
+    """Offload what would miss its deadline locally, device i over channel i modulo the number of channels."""
+
+    def act(self) -> IntArray:
+        """See `Heuristic.act`."""
+        state, system = self.scenario.state, self.scenario.system
+        return self.round_robin(state.cycles / system.power.cpu_hz + state.device_queue_s > system.deadline_s)
+
+
+class SampledOptions(Parameters):
+    """Settings of `GreedySampled`."""
+
+    m: Annotated[int, parameter("1", "joint actions that are tried", ge=1, le=1_000_000)] = 100
+
+
+class GreedySampled(UniformRandom):
+    """Informed: of ``m`` random joint actions the one that costs least in this epoch."""
+
+    options_type = SampledOptions
+    options: SampledOptions
+
+    def act(self) -> IntArray:
+        """See `Heuristic.act`."""
+        scenario, tries = self.scenario, self.options.m
+        best = np.zeros(self.shape, np.int32)
+        least = np.full(len(best), np.inf)
+        candidates = self.scattered(self.draw(scenario.devices * tries)).reshape(len(best), tries, scenario.devices)
+        some = max(1, CANDIDATES_AT_ONCE // len(best))
+        for first in range(0, tries, some):
+            chosen = candidates[:, first : first + some]
+            costs = joint_costs(scenario, chosen)
+            index = costs.argmin(axis=1)
+            rows = np.arange(len(best))
+            better = costs[rows, index] < least
+            best[better] = chosen[rows, index][better]
+            least[better] = costs[rows, index][better]
+        return best
+
+
+class PricedOptions(Parameters):
+    """Settings of `GreedyPriced`."""
+
+    price: Annotated[float, parameter("1/s", "charged for each second that any queue holds afterwards", ge=0)] = 0.1
+    sweeps: Annotated[int, parameter("1", "at most so many rounds over all devices", ge=1, le=1000)] = 10
+
+
+class GreedyPriced(DcDrlHeuristic):
+    """Informed: coordinate descent, device by device, on this epoch's cost and a price on the queues that it leaves."""
+
+    options_type = PricedOptions
+    options: PricedOptions
+
+    def act(self) -> IntArray:
+        """See `Heuristic.act`."""
+        actions = np.zeros(self.shape, np.int32)
+        for _ in range(self.options.sweeps):
+            before = actions.copy()
+            for device in range(self.scenario.devices):
+                self._improve(actions, device)
+            if (actions == before).all():
+                break
+        return actions
+
+    def _improve(self, actions: IntArray, device: int) -> None:
+        choices = self.scenario.channels + 1
+        tried = np.repeat(actions[:, None, :], choices, axis=1)
+        tried[:, :, device] = np.arange(choices)
+        actions[:, device] = joint_costs(self.scenario, tried, self.options.price).argmin(axis=1)
+
+
+class DescentOptions(PricedOptions):
+    """Settings of `CoordinateDescent`."""
+
+    price: Annotated[float, parameter("1/s", "charged for each second that any queue holds afterwards", ge=0)] = 0.0
+
+
+class CoordinateDescent(GreedyPriced):
+    """Informed: coordinate descent on this epoch's cost, device by device, from all local."""
+
+    options_type = DescentOptions
+    options: DescentOptions
+
+
+def joint_costs(scenario: DcDrl, candidates: IntArray, queue_price: float = 0.0) -> FloatArray:
+    """What joint actions would cost in this epoch, summed over devices.
+
+    Args:
+        scenario: whose state they are tried in.
+        candidates: ``[B, M, N]``.
+        queue_price: added for each second of queue, of the devices and of the server, at the end.
+
+    Returns:
+        ``[B, M]``.
+    """
+    batch, tries, devices = candidates.shape
+    results = run_epoch(scenario.system, scenario.state.repeated(tries), candidates.reshape(-1, devices))
+    costs = results.costs.sum(axis=1)
+    if queue_price > 0.0:
+        costs += queue_price * (results.device_queue_s.sum(axis=1) + results.server_queue_s)
+    return costs.reshape(batch, tries)
+
+
+HEURISTICS: Mapping[str, type[Heuristic]] = {
+    "all_local": AllLocal,
+    "all_edge": AllEdge,
+    "uniform_random": UniformRandom,
+    "greedy_latency": GreedyLatency,
+    "greedy_sampled": GreedySampled,
+    "greedy_priced": GreedyPriced,
+    "coordinate_descent": CoordinateDescent,
+    "offload_late": OffloadLate,
+}
