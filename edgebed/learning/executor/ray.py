@@ -1,0 +1,156 @@
+"""One Ray actor a cell, on this machine or over a cluster of servers; aggregation stays with the driver.
+
+Without an address Ray is started for this training alone: on the loopback interface, with no dashboard, no usage
+statistics, and a bounded object store, in a folder that is removed afterwards. With one it joins a cluster that is
+already running, whose servers have the same version of edgebed; the actors are spread over its nodes.
+``docs/learning.md`` shows how to start one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edgebed import __version__
+from edgebed.errors import BadInput, MissingExtra
+from edgebed.learning.base import Cell, CellWorker
+from edgebed.learning.executor.recovering import Handle, RecoveringExecutor, WorkerLostError
+from edgebed.learning.executor.serving import Server
+
+OBJECT_STORE_BYTES = 512 << 20
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns that it will change how GPUs are hidden
+}
+_LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray's own switch for 'no cluster on this machine': its nodes then have the address 127.0.0.1."""
+
+
+class RayExecutor(RecoveringExecutor):
+    """Runs each cell in a Ray actor.
+
+    Args:
+        address: of a running cluster; None: start Ray here.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        BadInput: no cluster answers at the address.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        super().__init__()
+        self._ray = _import_ray(is_local=address is None)
+        self._folder: Path | None = None
+        self._is_ours = not self._ray.is_initialized()  # else the user's program started it, and ends it
+        if self._is_ours:
+            self._connect(address)
+
+    def _connect(self, address: str | None) -> None:
+        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+        if address is None:
+            # Not the default folder, whose logs stay for ever; and a short path, for the sockets in it.
+            self._folder = Path(tempfile.mkdtemp(prefix="edgebed-ray-", dir="/tmp"))
+            settings |= {
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE_BYTES,
+                "_node_ip_address": "127.0.0.1",
+                "_temp_dir": str(self._folder),
+            }
+        try:
+            self._ray.init(address=address or "local", **settings)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            self.close()
+            where = f"at {address}" if address else "on this machine"
+            raise BadInput(
+                f"no Ray cluster {where}: {error}; `ray status --address {address or 'auto'}` on a server of the "
+                "cluster shows whether it is up"
+            ) from None
+
+    def make_handle(self, kind: type[CellWorker], cell: Cell) -> Handle:
+        """Start an actor."""
+        return _ActorHandle(self._ray, kind, cell)
+
+    def close(self) -> None:
+        """End the actors, and Ray, where it was started for them."""
+        super().close()
+        if self._is_ours and self._ray.is_initialized():
+            self._ray.shutdown()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _ActorHandle(Handle):
+    def __init__(self, ray: Any, kind: type[CellWorker], cell: Cell) -> None:
+        self._ray = ray
+        self._cell = cell
+        self._pid: int | None = None
+        # No processors are asked for: more cells than processors are slower, not stuck. It also makes Ray give the
+        # actor's libraries one thread. Restarting is ours, because it needs the worker's state.
+        actor_class = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy="SPREAD")(_Actor)
+        self._actor = actor_class.remote(kind, cell)
+        self._waiting: deque[Any] = deque()
+        self._greeting: Any = self._actor.greeting.remote()
+
+    def submit(self, content: bytes) -> None:
+        self._waiting.append(self._actor.answer.remote(content))
+
+    def result(self) -> bytes:
+        try:
+            if self._greeting is not None:
+                return self._greeted(self._ray.get(self._greeting))
+            answer: bytes = self._ray.get(self._waiting.popleft())
+            return answer
+        except self._ray.exceptions.RayError as error:
+            reason = str(error).partition("\n")[0]
+            raise WorkerLostError(f"the Ray actor (process {self.pid}) was lost: {reason}") from None
+
+    def _greeted(self, greeting: dict[str, Any]) -> bytes:
+        self._greeting, self._pid = None, int(greeting["pid"])
+        if greeting["version"] != __version__:
+            raise BadInput(
+                f"cell {self._cell.index}: the Ray node {greeting['node']} has edgebed {greeting['version']}, here it "
+                f"is {__version__}; install the same on all servers"
+            )
+        first_answer: bytes = greeting["first_answer"]
+        return first_answer
+
+    def stop(self) -> None:
+        with suppress(self._ray.exceptions.RayError):
+            self._ray.kill(self._actor, no_restart=True)
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+
+class _Actor:
+    """What runs in the actor's process."""
+
+    def __init__(self, kind: type[CellWorker], cell: Cell) -> None:
+        self._server = Server(kind, cell)
+
+    def greeting(self) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "node": os.uname().nodename,
+            "first_answer": self._server.first_answer,
+        }
+
+    def answer(self, content: bytes) -> bytes:
+        return self._server.answer(content)
+
+
+def _import_ray(*, is_local: bool) -> Any:
+    os.environ.update(_QUIET | (_LOOPBACK_ONLY if is_local else {}))  # Ray reads them when it is imported
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise MissingExtra("ray", "--executor ray") from None
+    return ray
