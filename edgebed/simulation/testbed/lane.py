@@ -1,0 +1,480 @@
+"""One lane of the pipeline: the queues of one cell, event by event, in virtual time.
+
+The rules are those of the programs (``device_agent.dispatch``, ``edge_server.admission``): executors and uplinks are
+first in, first out; a server counts a task from the begin of its upload until its answer; a time-out withdraws what was
+not started and makes what was sent unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Any
+
+from edgebed.simulation.testbed.fluid import Channel
+from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, UNKNOWN, Layout
+from edgebed.types import Site
+
+NOT_STARTED, TIMEOUT, QUEUE_FULL, UNREACHABLE = 1, 2, 3, 4
+
+DEVICE_SMOOTHING = 0.2
+SERVER_SMOOTHING = 0.1
+"""Weights of the newest measurement in the running means, as `device_agent.dispatch` and `edge_server.workers` have."""
+
+# What can happen, in the order in which it is handled at one instant: what ends makes room for what begins.
+_COMPUTED, _SERVED, _BACK, _REFUSED, _RECEIVED, _SENT, _CARRIED, _READY, _TIMED_OUT = range(9)
+
+# Where a part stands.
+_WAITING, _RUNNING, _UPLOADING, _SENT_OFF, _AT_SERVER, _SERVING, _RETURNING, _ENDED = range(8)
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """Some frames of a task at one site. Instants are 0 until they come.
+
+    Attributes:
+        twin: the other part of a split task.
+        server: ``~server`` while its refusal is on the way.
+        base_s: what it computes when nothing else runs; compute_s: what it did.
+        spent: in the uplink's queue and on the uplink, before a server refused it.
+        is_told: its task's outcome has been told, maybe not for the last time.
+    """
+
+    task: int
+    device: int
+    arrived_s: float
+    ready_s: float
+    limit_s: float
+    frames: int
+    base_s: float
+    since_s: float
+    is_edge: bool = False
+    server: int = NOWHERE
+    channel: int = 0
+    bytes: float = 0.0
+    uplink_s: float = 0.0
+    hold_s: float = 0.0
+    downlink_s: float = 0.0
+    refusal_s: float = 0.0
+    fallback_s: float = 0.0
+    twin: Part | None = None
+    state: int = _WAITING
+    outcome: int | None = None
+    is_told: bool = False
+    spent: tuple[float, float] = (0.0, 0.0)
+    upload_s: float = 0.0
+    air_s: float = 0.0
+    received_s: float = 0.0
+    started_s: float = 0.0
+    compute_s: float = 0.0
+    ended_s: float = 0.0
+    granted_bps: float = math.nan
+
+
+class Lane:
+    """The queues of one cell.
+
+    Attributes:
+        now_s: how far it has come.
+        ended: rows of tasks that have ended since they were last taken, see `Ended.of_rows`.
+        open: tasks without an outcome.
+    """
+
+    def __init__(self, layout: Layout, first_device: int, first_server: int) -> None:
+        self.layout = layout
+        self.now_s = 0.0
+        self.ended: list[tuple[Any, ...]] = []
+        self.open = 0
+        self._first_device, self._first_server = first_device, first_server
+        self._events: list[tuple[float, int, int, Any]] = []
+        self._count = 0
+        devices, servers = layout.devices, layout.servers
+        self._jobs: list[deque[Part]] = [deque() for _ in range(devices)]
+        self.running: list[Part | None] = [None] * devices
+        self.waiting_frames = [0] * devices
+        self._uplinks: list[deque[Part]] = [deque() for _ in range(devices * servers)]
+        self.uploading: list[Part | None] = [None] * (devices * servers)
+        self.waiting_bytes = [0.0] * devices
+        self._queues: list[deque[Part]] = [deque() for _ in range(servers)]
+        self.serving: list[list[Part]] = [[] for _ in range(servers)]
+        self.queued_frames = [0] * servers
+        self.queued_tasks = [0] * servers
+        self.held = [0] * servers
+        self.uploading_bytes = [0.0] * servers
+        self.device_frame_s = list(layout.device_frame_s)
+        self.server_frame_s = list(layout.server_frame_s)
+        self.measured_bps = [0.0] * devices
+        rate_bps = layout.channel_rate_bps
+        self.channels = [Channel(rate_bps) for _ in range(servers * layout.channels)] if rate_bps else []
+        self._load = [0] * len(layout.processors)
+        self._device_group = layout.device_processors or (NOWHERE,) * devices
+        self._server_group = layout.server_processors or (NOWHERE,) * servers
+        self._handlers = (
+            self._on_computed, self._on_served, self._on_back, self._on_refused, self._on_received, self._on_sent,
+            self._on_carried, self._on_ready, self._on_timed_out,
+        )  # fmt: skip
+
+    # -- putting in, and time -----------------------------------------------------------------------------------------
+
+    def submit(self, row: tuple[Any, ...]) -> None:
+        """Take a task, a row of `Ingredients` in the order of its fields."""
+        (
+            task, device, server, channel, arrived_s, ready_s, limit_s, frames, edge_frames, upload_bytes,
+            device_compute_s, uplink_s, hold_s, server_compute_s, downlink_s, refusal_s, fallback_s,
+        ) = row  # fmt: skip
+        device -= self._first_device
+        here = edge = None
+        if edge_frames < frames:
+            kept = frames - edge_frames
+            here = Part(task, device, arrived_s, ready_s, limit_s, kept, device_compute_s, ready_s)
+        if edge_frames:
+            server = server - self._first_server if server >= 0 else NOWHERE
+            edge = Part(
+                task, device, arrived_s, ready_s, limit_s, edge_frames, server_compute_s, ready_s, True, server,
+                channel, upload_bytes, uplink_s, hold_s, downlink_s, refusal_s, fallback_s,
+            )  # fmt: skip
+        first = here or edge
+        assert first is not None
+        if here is not None and edge is not None:
+            here.twin, edge.twin = edge, here
+        self.open += 1
+        self._at(ready_s, _READY, first)
+
+    def advance(self, until_s: float) -> None:
+        """Let everything happen up to and at ``until_s``."""
+        events, handlers = self._events, self._handlers
+        while events and events[0][0] <= until_s:
+            self.now_s, kind, _, what = heappop(events)
+            handlers[kind](what)
+        if until_s < math.inf:
+            self.now_s = until_s
+
+    @property
+    def next_s(self) -> float:
+        """When something will happen next; infinite when nothing will."""
+        return self._events[0][0] if self._events else math.inf
+
+    def _at(self, instant_s: float, kind: int, what: Any) -> None:
+        self._count += 1
+        heappush(self._events, (instant_s, kind, self._count, what))
+
+    def _on_ready(self, part: Part) -> None:
+        parts = (part,) if part.twin is None else (part, part.twin)
+        if self.now_s >= part.limit_s:
+            for each in parts:
+                each.state, each.outcome = _ENDED, FAILED
+            self._tell(part, FAILED, NOT_STARTED, NOWHERE)
+            return
+        for each in parts:
+            if each.is_edge:
+                self._offload(each)
+            else:
+                self._execute(each)
+        if not part.is_told:
+            self._at(part.limit_s, _TIMED_OUT, part)
+
+    # -- on the device ------------------------------------------------------------------------------------------------
+
+    def _execute(self, part: Part) -> None:
+        device = part.device
+        if self.running[device] is None:
+            self._compute(part)
+        else:
+            self._jobs[device].append(part)
+            self.waiting_frames[device] += part.frames
+
+    def _compute(self, part: Part) -> None:
+        self.running[part.device] = part
+        part.state, part.started_s = _RUNNING, self.now_s
+        part.compute_s = self._slowed_s(part.base_s, self._device_group[part.device])
+        self._at(self.now_s + part.compute_s, _COMPUTED, part)
+
+    def _slowed_s(self, base_s: float, group: int) -> float:
+        """What a computation that begins now takes, among those that go on."""
+        if group < 0:
+            return base_s
+        others, rule = self._load[group], self.layout.processors[group]
+        self._load[group] += 1
+        return base_s * (1.0 + rule.per_other * others + rule.per_excess * max(0.0, others + 1 - rule.cores))
+
+    def _on_computed(self, part: Part) -> None:
+        device = part.device
+        group = self._device_group[device]
+        if group >= 0:
+            self._load[group] -= 1
+        self.running[device] = None
+        part.ended_s = self.now_s
+        each_s = (part.ended_s - part.started_s) / part.frames
+        self.device_frame_s[device] += DEVICE_SMOOTHING * (each_s - self.device_frame_s[device])
+        jobs = self._jobs[device]
+        while jobs:
+            following = jobs.popleft()
+            if following.state == _WAITING:
+                self.waiting_frames[device] -= following.frames
+                self._compute(following)
+                break
+        self._finish(part)
+
+    # -- up -----------------------------------------------------------------------------------------------------------
+
+    def _offload(self, part: Part) -> None:
+        if part.server == NOWHERE:
+            self._refuse(part, UNREACHABLE)
+            return
+        uplink = part.device * self.layout.servers + part.server
+        self._uplinks[uplink].append(part)
+        self.waiting_bytes[part.device] += part.bytes
+        if self.uploading[uplink] is None:
+            self._upload_next(uplink)
+
+    def _upload_next(self, uplink: int) -> None:
+        self.uploading[uplink] = None
+        waiting = self._uplinks[uplink]
+        while waiting:
+            part = waiting.popleft()
+            if part.state == _WAITING:
+                self.waiting_bytes[part.device] -= part.bytes
+                self._upload(part, uplink)
+                return
+
+    def _upload(self, part: Part, uplink: int) -> None:
+        server, now_s = part.server, self.now_s
+        part.state, part.upload_s = _UPLOADING, now_s
+        self.uploading[uplink] = part
+        if self.held[server] >= self.layout.queue_tasks[server]:
+            self._at(now_s + part.refusal_s, _REFUSED, part)
+            if part.hold_s < part.refusal_s:
+                self._at(now_s + part.hold_s, _SENT, part)
+            part.server = ~server  # not counted there
+            return
+        self.held[server] += 1
+        self.uploading_bytes[server] += part.bytes
+        if self.channels:
+            self._channel(part).join(part, part.bytes * 8.0, now_s)
+            self._foretell(part)
+        else:
+            self._at(now_s + part.hold_s, _SENT, part)
+
+    def _channel(self, part: Part) -> Channel:
+        return self.channels[part.server * self.layout.channels + part.channel]
+
+    def _foretell(self, part: Part) -> None:
+        channel = self._channel(part)
+        coming = channel.next_carried()
+        if coming is not None:
+            self._at(coming[0], _CARRIED, (channel.version, coming[1]))
+
+    def _on_carried(self, told: tuple[int, Part]) -> None:
+        version, part = told
+        channel = self._channel(part)
+        if version != channel.version:
+            return
+        channel.leave(part, self.now_s)
+        lasted_s = self.now_s - part.upload_s
+        part.granted_bps = part.bytes * 8.0 / lasted_s if lasted_s > 0 else math.nan
+        self._foretell(part)
+        self._at(max(self.now_s, part.upload_s + part.hold_s), _SENT, part)
+
+    def _on_sent(self, part: Part) -> None:
+        uplink = part.device * self.layout.servers + (part.server if part.server >= 0 else ~part.server)
+        if part.state == _UPLOADING and part.server >= 0:
+            part.state = _SENT_OFF
+            self._at(self.now_s + (part.uplink_s - part.hold_s), _RECEIVED, part)
+        if self.uploading[uplink] is part:
+            self._upload_next(uplink)
+
+    def _on_refused(self, part: Part) -> None:
+        part.server = ~part.server
+        uplink = part.device * self.layout.servers + part.server
+        is_open = part.state == _UPLOADING
+        if self.uploading[uplink] is part:
+            self._upload_next(uplink)
+        if is_open:
+            self._refuse(part, QUEUE_FULL)
+
+    def _refuse(self, part: Part, reason: int) -> None:
+        if not self.layout.refused_run_locally or self.now_s >= part.limit_s:
+            self._fail(part, reason)
+            return
+        if reason == UNREACHABLE:
+            part.spent = (self.now_s - part.since_s, 0.0)
+        else:
+            part.spent = (part.upload_s - part.since_s, self.now_s - part.upload_s)
+        part.is_edge, part.state, part.since_s, part.base_s = False, _WAITING, self.now_s, part.fallback_s
+        self._execute(part)
+
+    # -- at the server ------------------------------------------------------------------------------------------------
+
+    def _on_received(self, part: Part) -> None:
+        if part.state != _SENT_OFF:
+            return
+        server = part.server
+        self.uploading_bytes[server] -= part.bytes
+        part.state, part.received_s = _AT_SERVER, self.now_s
+        part.air_s = self.now_s - part.upload_s if self.channels else part.uplink_s
+        if len(self.serving[server]) < self.layout.workers[server]:
+            self._serve(part)
+        else:
+            self._queues[server].append(part)
+            self.queued_frames[server] += part.frames
+            self.queued_tasks[server] += 1
+
+    def _serve(self, part: Part) -> None:
+        self.serving[part.server].append(part)
+        part.state, part.started_s = _SERVING, self.now_s
+        part.compute_s = self._slowed_s(part.base_s, self._server_group[part.server])
+        self._at(self.now_s + part.compute_s, _SERVED, part)
+
+    def _on_served(self, part: Part) -> None:
+        server = part.server
+        group = self._server_group[server]
+        if group >= 0:
+            self._load[group] -= 1
+        self.serving[server].remove(part)
+        self.held[server] -= 1
+        part.ended_s = self.now_s
+        if part.state == _SERVING:  # else nobody waits for the answer any more
+            part.state = _RETURNING
+            each_s = (part.ended_s - part.started_s) / part.frames
+            self.server_frame_s[server] += SERVER_SMOOTHING * (each_s - self.server_frame_s[server])
+            self._at(self.now_s + part.downlink_s, _BACK, part)
+        queue = self._queues[server]
+        while queue:
+            following = queue.popleft()
+            if following.state == _AT_SERVER:
+                self.queued_frames[server] -= following.frames
+                self.queued_tasks[server] -= 1
+                self._serve(following)
+                break
+
+    def _on_back(self, part: Part) -> None:
+        if part.air_s > 0:
+            rate_bps = 8.0 * part.bytes / part.air_s
+            known_bps = self.measured_bps[part.device]
+            weight = DEVICE_SMOOTHING if known_bps else 1.0
+            self.measured_bps[part.device] = known_bps + weight * (rate_bps - known_bps)
+        self._finish(part)
+
+    # -- endings ------------------------------------------------------------------------------------------------------
+
+    def _finish(self, part: Part) -> None:
+        part.state, part.outcome = _ENDED, DONE
+        twin = part.twin
+        if twin is None or twin.outcome == DONE:
+            self._tell(part, DONE, 0)
+
+    def _fail(self, part: Part, reason: int) -> None:
+        """A part is certainly not done; so the rest of its task would be in vain."""
+        part.state, part.outcome = _ENDED, FAILED
+        if part.twin is not None and part.twin.outcome is None:
+            self._withdraw(part.twin)
+        self._tell(part, FAILED, reason)
+
+    def _on_timed_out(self, part: Part) -> None:
+        if part.is_told:
+            return
+        parts = [part] if part.twin is None else [part, part.twin]
+        for each in parts:
+            if each.outcome is None:
+                self._withdraw(each)
+        outcomes = [each.outcome for each in parts]
+        if FAILED in outcomes:
+            self._tell(part, FAILED, NOT_STARTED)
+        elif UNKNOWN in outcomes:
+            self._tell(part, UNKNOWN, TIMEOUT)
+
+    def _withdraw(self, part: Part) -> None:
+        """Take a part back as far as that is possible; what runs on the device goes on."""
+        state = part.state
+        if state == _WAITING:
+            if part.is_edge:
+                self.waiting_bytes[part.device] -= part.bytes
+            else:
+                self.waiting_frames[part.device] -= part.frames
+        elif state == _UPLOADING:
+            self._stop_upload(part)
+        elif state == _RUNNING:
+            return
+        else:
+            self._cancel(part, state)
+            part.outcome = UNKNOWN
+            return
+        part.state, part.outcome = _ENDED, FAILED
+
+    def _stop_upload(self, part: Part) -> None:
+        if part.server < 0:
+            return  # its refusal is under way, and frees the uplink
+        self.held[part.server] -= 1
+        self.uploading_bytes[part.server] -= part.bytes
+        if self.channels:
+            self._channel(part).leave(part, self.now_s)
+            self._foretell(part)
+        part.state = _ENDED
+        self._upload_next(part.device * self.layout.servers + part.server)
+
+    def _cancel(self, part: Part, state: int) -> None:
+        """The server drops what no worker has; an answer under way still comes."""
+        server = part.server
+        if state == _SENT_OFF:
+            self.uploading_bytes[server] -= part.bytes
+            self.held[server] -= 1
+        elif state == _AT_SERVER:
+            self.queued_frames[server] -= part.frames
+            self.queued_tasks[server] -= 1
+            self.held[server] -= 1
+        if state != _RETURNING:
+            part.state = _ENDED
+
+    def _tell(self, part: Part, outcome: int, reason: int, site: int | None = None) -> None:
+        twin = part.twin
+        if not part.is_told:
+            self.open -= 1
+        part.is_told = True
+        if twin is not None:
+            twin.is_told = True
+        parts = (part,) if twin is None else (part, twin)
+        edge = next((each for each in parts if each.is_edge), None)
+        if site is None:
+            site = Site.DEVICE if edge is None else Site.EDGE if all(each.is_edge for each in parts) else Site.SPLIT
+        is_placed = site != NOWHERE and edge is not None
+        server = NOWHERE
+        if is_placed and edge is not None and edge.server != NOWHERE:
+            server = (edge.server if edge.server >= 0 else ~edge.server) + self._first_server
+        stages: tuple[float, ...] = (0.0,) * 7
+        if outcome == DONE:
+            slower = max(parts, key=_finished_s)
+            stages = _stages(slower)
+        done = [each for each in parts if each.outcome == DONE]
+        self.ended.append(
+            (
+                part.task, part.device + self._first_device, outcome, reason, self.now_s, site, server,
+                edge.frames if is_placed and edge is not None else 0, part.ready_s - part.arrived_s, *stages,
+                sum(each.compute_s for each in done if not each.is_edge),
+                sum(each.compute_s for each in done if each.is_edge),
+                sum(each.air_s for each in done if each.is_edge),
+                edge.granted_bps if edge is not None else math.nan, bool(done),
+            )
+        )  # fmt: skip
+
+
+def _finished_s(part: Part) -> float:
+    return part.ended_s + part.downlink_s if part.is_edge else part.ended_s
+
+
+def _stages(part: Part) -> tuple[float, ...]:
+    """The seven stages of a part that is done."""
+    if not part.is_edge:
+        queue_s = part.started_s - part.since_s
+        return (queue_s, part.compute_s, *part.spent, 0.0, 0.0, 0.0)
+    # Durations that were put in come out as they were, without the rounding of instants.
+    return (
+        0.0,
+        0.0,
+        part.upload_s - part.since_s,
+        part.air_s,
+        part.started_s - part.received_s,
+        part.compute_s,
+        part.downlink_s,
+    )
