@@ -1,0 +1,148 @@
+"""A learned policy: its weights come from a file, and numpy evaluates them, in a controller or on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgebed.errors import BadInput
+from edgebed.policies.base import Options, Policy, settle
+from edgebed.policies.forward import Layer, Network
+from edgebed.policies.heads import Head
+from edgebed.policies.hosts_features import device_block
+from edgebed.policies.hosts_mapping import (
+    FRACTIONS,
+    check_fit,
+    choice_actions,
+    columns_of,
+    host_slots,
+    read_mapping,
+)
+from edgebed.policies.inputs import Inputs
+from edgebed.policies.policy_file import JOINT, PolicyFile, load_policy, save_policy
+from edgebed.types import Decision, Float32Array, Observation, ObservationSpec, Placement, PolicySpec, Site
+
+__all__ = ["Head", "Inputs", "Layer", "Network", "NetworkPolicy", "PolicyFile", "load_policy", "save_policy"]
+
+LEAST_FRACTION = 0.01
+"""Least share of a clock or a power that a learned policy can ask for: 0 would never end."""
+
+
+class NetworkOptions(Options):
+    """Settings of `NetworkPolicy`."""
+
+    weights: str = ""
+    mapping: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class NetworkPolicy(Policy):
+    """Decides as a trained network says: the best choice that is allowed.
+
+    Attributes:
+        file: the policy's file, as it was read.
+        placements: where it can decide: a joint policy, which has to see every device, only in a controller.
+    """
+
+    spec = PolicySpec(
+        "network",
+        sets=("site", "server", "channel", *FRACTIONS),
+        options={
+            "weights": "folder of a trained policy (policy.json and policy.npz)",
+            "mapping": "what of the hosts stands for what of a paper's scenario; see docs/policies.md",
+        },
+    )
+    options_type = NetworkOptions
+    options: NetworkOptions
+
+    def __init__(self, observation_spec: ObservationSpec, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(observation_spec, options)
+        if not self.options.weights:
+            raise BadInput("policy network: needs `weights`, the folder of a trained policy")
+        self.file = load_policy(self.options.weights)
+        mapping = read_mapping(self.options.mapping)
+        check_fit(self.file, mapping, observation_spec)
+        self.version = self.file.version
+        self._columns = columns_of(self.file, mapping, observation_spec)
+        self._is_scaled = bool((self._columns.scale != 1).any() or self._columns.offset.any())
+        self._slots = host_slots(self.file, mapping, observation_spec)
+        self._choices = choice_actions(self.file, mapping, observation_spec)
+        numbers = [mapping.numbers.get(one.name, one.name) for one in self.file.head.numbers]
+        self._of_slot: dict[int, Network] = {}
+        self._numbers = {name: index for index, name in enumerate(numbers) if name in FRACTIONS}
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """Where this policy can decide."""
+        return (Placement.CONTROLLER,) if self.file.scope == JOINT else (Placement.CONTROLLER, Placement.DEVICE)
+
+    def decide(self, observation: Observation) -> Decision:
+        """The network's choice for every slot that is present.
+
+        Raises:
+            BadInput: the outputs are not finite.
+        """
+        outputs = self._outputs(observation)
+        # One sum is cheaper than a look at every number, and not finite when any of them is not.
+        if not np.isfinite(outputs.sum()):
+            raise BadInput(f"policy {self.version}: the network's outputs are not finite in epoch {observation.epoch}")
+        head = self.file.head
+        if head.choices:
+            preferred = self._choices[head.choice(outputs, observation.allowed_actions[:, self._choices])]
+        else:
+            preferred = np.broadcast_to(self._choices, len(outputs))
+        decision = Decision.from_actions(settle(preferred, observation), self.observation_spec)
+        if self._numbers:
+            self._set_numbers(decision, head.values(outputs), observation)
+        return decision
+
+    def _outputs(self, observation: Observation) -> Float32Array:
+        """``[N, outputs]`` in the hosts' order; zeros for slots that are absent, where each decides for itself."""
+        flat = np.concatenate([device_block(observation).ravel(), observation.server])
+        x = flat[self._columns.index]
+        if self._is_scaled:
+            with np.errstate(over="ignore"):  # an infinite number is limited like any large one
+                x = x * self._columns.scale + self._columns.offset
+        if self.file.scope == JOINT:
+            joint: Float32Array = self.file.outputs(x[None])[0][self._slots]
+            return joint
+        present = np.flatnonzero(observation.present)
+        outputs = np.zeros((len(self._slots), self.file.head.outputs), np.float32)
+        if len(present) == 1:  # on a device
+            outputs[present] = self._network_of(int(present[0]))(self.file.inputs(x[present]))
+        elif self.file.actor.count is None:
+            outputs[present] = self.file.actor(self.file.inputs(x[present]))
+        elif len(present):
+            places = np.argsort(self._slots)
+            outputs[places] = self.file.outputs(x[places][None])[0]
+        return outputs
+
+    def _network_of(self, slot: int) -> Network:
+        """The network of one of the hosts' slots."""
+        if slot not in self._of_slot:
+            self._of_slot[slot] = self.file.actor.of_device(int(self._slots[slot]))
+        return self._of_slot[slot]
+
+    def _set_numbers(self, decision: Decision, values: Float32Array, observation: Observation) -> None:
+        """Write the network's numbers into a decision; absent slots keep the defaults."""
+        for name in ("cpu_fraction", "power_fraction"):
+            if name in self._numbers:
+                wanted = np.clip(values[:, self._numbers[name]], LEAST_FRACTION, 1.0)
+                getattr(decision, name)[:] = np.where(observation.present, wanted, 1.0)
+        if "edge_fraction" not in self._numbers:
+            return
+        share = np.clip(values[:, self._numbers["edge_fraction"]], 0.0, 1.0)
+        may_stay = observation.allowed_actions[:, 0]
+        share = np.where(may_stay, share, 1.0)
+        offloaded = decision.site == Site.EDGE
+        decision.site[offloaded & (share < 1)] = Site.SPLIT
+        stays = offloaded & (share <= 0)
+        decision.site[stays] = Site.DEVICE
+        decision.server[stays] = 0
+        decision.channel[stays] = 0
+        decision.edge_fraction[:] = np.where(decision.site == Site.DEVICE, 0.0, share)
+
+
+POLICY = NetworkPolicy
