@@ -38,6 +38,7 @@ from edgebed.protocol.messages import (
     Start,
     Status,
     Stop,
+    Weights,
 )
 from edgebed.protocol.waker import Waker
 from edgebed.trace.outbox import Outbox
@@ -96,6 +97,7 @@ class Controller:
             Observe: self._on_observe,
             Load: self._on_load,
             JointDecide: self._on_joint_decide,
+            Weights: self._on_weights,
         }
 
     # -- the loop -----------------------------------------------------------------------------------------------------
@@ -390,6 +392,19 @@ class Controller:
         version = message.policy_version or "external"
         self._publish(cell, Decided(message.epoch, decision, version, "external", compute_s))
 
+    def _on_weights(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
+        """A learner has learned. Weights that do not fit are refused, and the old ones go on deciding."""
+        assert isinstance(message, Weights)
+        cell = self._cell_with(message.serial)
+        if cell.policy is None or payload is None:
+            raise ProtocolError(ErrorCode.UNEXPECTED, f"cell {cell.spec.cell_id} has no policy here that takes weights")
+        try:
+            cell.policy.take_weights(payload.bytes, message.version)
+        except EdgebedError as error:
+            self._event("weights_refused", {"version": message.version, "error": str(error)})
+            raise ProtocolError(ErrorCode.BAD_PAYLOAD, str(error)[:4000]) from None
+        self._event("weights_taken", {"version": message.version, "from_epoch": cell.gathering.decided + 1})
+
     def _publish(self, cell: CurrentCell, decided: Decided) -> None:
         for slot, name in enumerate(cell.spec.devices):
             member = self.front.by_name.get(name)
@@ -446,7 +461,7 @@ class Controller:
 
 
 _SENDERS: dict[Role, frozenset[type[msgspec.Struct]]] = {
-    Role.ORCHESTRATOR: frozenset({Prepare, Start, Stop, Acknowledge, Members}),
+    Role.ORCHESTRATOR: frozenset({Prepare, Start, Stop, Acknowledge, Members, Weights}),
     Role.DEVICE: frozenset({Ready, Status, Records, Observe}),
     Role.SERVER: frozenset({Ready, Status, Records, Load}),
     Role.EXTERNAL: frozenset({JointDecide}),

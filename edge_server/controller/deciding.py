@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgebed.errors import BadInput
 from edgebed.policies import make_policy
-from edgebed.policies.base import Policy
+from edgebed.policies.base import CanTakeWeights, Policy
 from edgebed.protocol.cells import CellSpec
 from edgebed.protocol.messages import Decide
 from edgebed.types import Decision, Observation, ObservationSpec
@@ -78,3 +79,13 @@ class CentralPolicy:
         compute_s = time.perf_counter() - started_s
         decision.check(self._spec)
         return Decided(observation.epoch, decision, self._policy.version, "controller", compute_s)
+
+    def take_weights(self, content: bytes, version: str) -> None:
+        """Decide with other weights from now on.
+
+        Raises:
+            BadInput: the policy has none, or they do not fit; it stays as it is.
+        """
+        if not isinstance(self._policy, CanTakeWeights):
+            raise BadInput(f"policy {self._policy.spec.name} has no weights that could be changed")
+        self._policy.take_weights(content, version)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -72,6 +72,23 @@ class Policy(ABC):
         Returns:
             Arrays of shape ``[slots]``, the caller's to keep.
         """
+
+
+@runtime_checkable
+class CanTakeWeights(Protocol):
+    """The ability of a learned policy to get other weights while it is in use."""
+
+    def take_weights(self, content: bytes, version: str) -> None:
+        """Decide with these weights from now on, and be of this version.
+
+        Args:
+            content: a packed policy, see `edgebed.policies.policy_file.pack_policy`.
+            version: what `Policy.version` becomes.
+
+        Raises:
+            BadInput: it is damaged, or does not fit the observations; nothing has changed.
+        """
+        ...
 
 
 def read_options(spec: PolicySpec, kind: type[OptionsType], options: Mapping[str, Any]) -> OptionsType:

@@ -364,6 +364,20 @@ class JointDecide(_Message, tag=32):
     policy_version: ShortText = ""
 
 
+class Weights(_Message, tag=33):
+    """Orchestrator -> controller: from the next decision on, a cell's learned policy has these weights.
+
+    The payload frame is a packed policy, see `edgebed.policies.policy_file.pack_policy`. What does not fit the cell is
+    answered with an `Error`, and the policy stays as it is.
+
+    Attributes:
+        version: what rows decided by it say.
+    """
+
+    serial: SmallCount
+    version: ShortText
+
+
 SessionMessage = Hello | Welcome | Ping | Pong | Error | Bye
 TaskMessage = SessionMessage | Offer | Credit | Chunk | Cancel | Refusal | TaskResult
 ControlMessage = (
@@ -381,5 +395,6 @@ ControlMessage = (
     | Members
     | JointObserve
     | JointDecide
+    | Weights
 )
 AnyMessage = TaskMessage | ControlMessage

@@ -45,6 +45,7 @@ EXAMPLES: list[m.AnyMessage] = [
     m.Members([("pi-1", m.Role.DEVICE, True, "0123456789abcdef")]),
     m.JointObserve(3, 9, [1.0], [True], [0.0], [2.0], b"\x01\x00", True),
     m.JointDecide(3, 9, [1], [0], [2], [1.0], [1.0], [0.5], "v1"),
+    m.Weights(3, "dc_drl-1f2e+7"),
 ]
 
 
