@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -61,17 +62,32 @@ class NetworkPolicy(Policy):
         super().__init__(observation_spec, options)
         if not self.options.weights:
             raise BadInput("policy network: needs `weights`, the folder of a trained policy")
-        self.file = load_policy(self.options.weights)
-        mapping = read_mapping(self.options.mapping)
-        check_fit(self.file, mapping, observation_spec)
-        self.version = self.file.version
-        self._columns = columns_of(self.file, mapping, observation_spec)
-        self._is_scaled = bool((self._columns.scale != 1).any() or self._columns.offset.any())
-        self._slots = host_slots(self.file, mapping, observation_spec)
-        self._choices = choice_actions(self.file, mapping, observation_spec)
-        numbers = [mapping.numbers.get(one.name, one.name) for one in self.file.head.numbers]
+        self._use(load_policy(self.options.weights))
+
+    def _use(self, file: PolicyFile) -> None:
+        """Decide as this file says from now on.
+
+        Raises:
+            SchemaMismatch: it does not fit the observations; nothing has changed.
+        """
+        spec, mapping = self.observation_spec, read_mapping(self.options.mapping)
+        check_fit(file, mapping, spec)
+        columns, slots = columns_of(file, mapping, spec), host_slots(file, mapping, spec)
+        choices = choice_actions(file, mapping, spec)
+        numbers = [mapping.numbers.get(one.name, one.name) for one in file.head.numbers]
+        self.file, self.version = file, file.version
+        self._columns, self._slots, self._choices = columns, slots, choices
+        self._is_scaled = bool((columns.scale != 1).any() or columns.offset.any())
         self._of_slot: dict[int, Network] = {}
         self._numbers = {name: index for index, name in enumerate(numbers) if name in FRACTIONS}
+
+    def take_weights(self, content: bytes, version: str) -> None:
+        """Decide with other weights from now on; see `edgebed.policies.base.CanTakeWeights`.
+
+        Raises:
+            BadInput: they are damaged, or do not fit the observations; nothing has changed.
+        """
+        self._use(replace(load_policy(content), version=version))
 
     @property
     def placements(self) -> tuple[Placement, ...]:
