@@ -231,7 +231,13 @@ class Heuristic(ABC):
             BadInput: one is unknown, of the wrong type or out of range; the allowed ones are named.
         """
         self.scenario = scenario
-        self.options: Any = read_settings(type(self).__name__, self.options_type, options or {})
+        self.options: Any = read_settings(f"policy {self.name}", self.options_type, options or {})
+
+    @property
+    def name(self) -> str:
+        """What its scenario calls it."""
+        known: Mapping[str, type[Heuristic]] = self.scenario.heuristics
+        return next((name for name, kind in known.items() if kind is type(self)), type(self).__name__)
 
     @abstractmethod
     def act(self) -> ActionArray:

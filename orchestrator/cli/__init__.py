@@ -45,6 +45,11 @@ VERBS: tuple[Verb, ...] = (
     Verb("resume", "orchestrator.cli.resume", "Finish a run: only what is missing is run."),
     Verb("runs", "orchestrator.cli.runs", "Look into runs: list them, show one, query one with SQL."),
     Verb("report", "orchestrator.cli.report", "Write one self-contained HTML report of runs."),
+    Verb(
+        "evaluate",
+        "orchestrator.cli.evaluate",
+        "Evaluate a policy in a scenario: fixed episodes, simulated, with an interval.",
+    ),
     Verb("clean", "orchestrator.cli.clean", "Undo every change that deploy made on hosts."),
     Verb("trust", "orchestrator.cli.trust", "Pin host keys anew, after a host was flashed or replaced."),
     Verb("release", "orchestrator.cli.release", "Take hosts from an orchestrator that is gone."),
@@ -53,7 +58,7 @@ VERBS: tuple[Verb, ...] = (
         "orchestrator.cli.lab",
         "Virtual Pis on this machine, with SSH, systemd, links and sensors (Linux, root).",
     ),
-    Verb("list", "orchestrator.cli.list_", "List the policies, workloads, boards or meters that there are."),
+    Verb("list", "orchestrator.cli.list_", "List the policies, scenarios, workloads, boards or meters that there are."),
 )
 
 # Import names of what the extra [orchestrator] brings; a missing one is a message, not a traceback.

@@ -1,4 +1,4 @@
-"""List the policies, workloads, boards or meters that there are."""
+"""List the policies, scenarios, workloads, boards or meters that there are."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Kind(StrEnum):
     """What can be listed."""
 
     POLICIES = "policies"
+    SCENARIOS = "scenarios"
     WORKLOADS = "workloads"
     BOARDS = "boards"
     METERS = "meters"
@@ -52,6 +53,21 @@ def _policies() -> dict[str, dict[str, Any]]:
             "options": kind.spec.options,
         }
     return found
+
+
+def _scenarios() -> dict[str, dict[str, Any]]:
+    from edgebed.simulation.scenarios import scenario_class, scenario_names
+
+    kinds = {name: scenario_class(name) for name in scenario_names()}
+    return {
+        name: {
+            "summary": kind.spec.title,
+            "paper": kind.spec.paper,
+            "heuristics": list(kind.heuristics),
+            "parameters": list(kind.spec.parameters.__struct_fields__),
+        }
+        for name, kind in kinds.items()
+    }
 
 
 def _workloads() -> dict[str, dict[str, Any]]:
@@ -96,6 +112,7 @@ def _first_line(kind: type) -> str:
 
 _LISTS: dict[Kind, Callable[[], dict[str, dict[str, Any]]]] = {
     Kind.POLICIES: _policies,
+    Kind.SCENARIOS: _scenarios,
     Kind.WORKLOADS: _workloads,
     Kind.BOARDS: _boards,
     Kind.METERS: _meters,

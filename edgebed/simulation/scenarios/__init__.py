@@ -15,8 +15,9 @@ from edgebed.errors import BadInput
 from edgebed.simulation.base import Scenario
 
 ENTRY_POINT_GROUP = "edgebed.scenarios"
+CALIBRATED = "calibrated:"
 
-__all__ = ["ENTRY_POINT_GROUP", "make_scenario", "scenario_class", "scenario_names"]
+__all__ = ["CALIBRATED", "ENTRY_POINT_GROUP", "make_scenario", "scenario_class", "scenario_names"]
 
 
 def scenario_names() -> list[str]:
@@ -32,7 +33,8 @@ def scenario_class(name: str) -> type[Scenario]:
     """
     sources = _sources()
     if name not in sources:
-        raise BadInput(f"scenario: there is no {name!r}; those that exist: {', '.join(sorted(sources))}")
+        known = ", ".join([*sorted(sources), f"{CALIBRATED}PROFILE"])
+        raise BadInput(f"scenario: there is no {name!r}; those that exist: {known}")
     return sources[name]
 
 
@@ -40,12 +42,16 @@ def make_scenario(name: str, parameters: Mapping[str, Any] | None = None) -> Sce
     """Make a scenario; `Scenario.reset` it before use.
 
     Args:
-        name: one of `scenario_names`.
+        name: one of `scenario_names`, or ``calibrated:PROFILE``, a file that ``edgebed calibrate`` wrote.
         parameters: its settings; those left out have defaults.
 
     Raises:
         BadInput: no scenario has this name, or a parameter is unknown or out of range.
     """
+    if name.startswith(CALIBRATED):
+        module = importlib.import_module("edgebed.simulation.calibrated")
+        made: Scenario = module.make(name.removeprefix(CALIBRATED), parameters)
+        return made
     return scenario_class(name)(parameters)
 
 
