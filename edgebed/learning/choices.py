@@ -1,0 +1,102 @@
+"""Learning in scenarios whose devices choose: which they are, how observations are scaled, how policies are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgebed.errors import BadInput
+from edgebed.learning.base import TrainingTask
+from edgebed.policies.forward import Layer, Network
+from edgebed.policies.heads import Head
+from edgebed.policies.inputs import Inputs
+from edgebed.policies.policy_file import ACTOR, JOINT, PolicyFile, save_policy
+from edgebed.simulation.base import Scenario
+from edgebed.simulation.random_streams import stream_keys, uniforms
+from edgebed.simulation.scenarios import make_scenario
+
+__all__ = ["observation_inputs", "save_choices", "scenario_of_choices"]
+
+_EPISODES = 64
+_LOCAL_SHARE = 0.7
+_CLIP = 5.0
+
+
+def scenario_of_choices(task: TrainingTask, learner: str) -> Scenario:
+    """The task's scenario, if all that a device does there is to choose.
+
+    Raises:
+        BadInput: it is not; what it is, and what would do, are named.
+    """
+    scenario = make_scenario(task.scenario, task.parameters)
+    actions = scenario.actions
+    if actions.numbers or len(actions.choices) < 2:
+        parts = [f"{len(actions.choices)} choices"] + [one.name for one in actions.numbers]
+        raise BadInput(
+            f"learner {learner}: the scenario {task.scenario} has an action of {', '.join(parts)}; "
+            "this learner needs at least 2 choices and no numbers, as in dc-drl"
+        )
+    return scenario
+
+
+def observation_inputs(scenario: Scenario) -> Inputs:
+    """How the scenario's joint observation is scaled to about [-1, 1].
+
+    By mean and standard deviation over episodes of random choices, most of them local (the first choice), which are a
+    function of the scenario alone. What never changes becomes 0.
+    """
+    seeds = np.arange(_EPISODES) + (1 << 39)
+    keys = stream_keys(seeds, "observation inputs")
+    channels = len(scenario.actions.choices) - 1
+    scenario.reset(seeds)
+    seen = [scenario.observe().joint()]
+    for step in range(scenario.steps):
+        drawn = uniforms(keys, 2 * scenario.devices * step, 2 * scenario.devices)
+        where, which = np.split(drawn, 2, axis=1)
+        scenario.step(np.where(where < _LOCAL_SHARE, 0, 1 + (which * channels).astype(np.int64)))
+        seen.append(scenario.observe().joint())
+    rows = np.concatenate(seen).astype(np.float64)
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-12)
+    return Inputs(mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32), clip=_CLIP)
+
+
+def save_choices(
+    folder: Path,
+    task: TrainingTask,
+    index: int,
+    scenario: Scenario,
+    inputs: Inputs,
+    layers: Sequence[Layer],
+    steps: int,
+) -> None:
+    """Write a joint policy whose last layer gives a score for each choice of each device.
+
+    Args:
+        folder: does not exist yet.
+        task: what was learned.
+        index: of the seed in ``task.seeds``.
+        scenario: where it was trained.
+        inputs: scaling of observations.
+        layers: of the actor.
+        steps: environment steps it was trained for.
+    """
+    training = {"seed": task.seeds[index], "steps": steps, "config": msgspec.to_builtins(task.config)}
+    policy = PolicyFile(
+        scenario=task.scenario,
+        scenario_parameters=dict(task.parameters),
+        scope=JOINT,
+        slots=tuple(f"device-{slot}" for slot in range(scenario.devices)),
+        device_features=scenario.device_features,
+        shared_features=scenario.shared_features,
+        choices=scenario.actions.choices,
+        head=Head("categorical_per_device", len(scenario.actions.choices)),
+        inputs=inputs,
+        networks={ACTOR: Network(layers)},
+        learner=task.learner,
+        training=training,
+    )
+    save_policy(folder, policy)

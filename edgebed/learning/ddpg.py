@@ -1,0 +1,170 @@
+"""The DDPG core: an actor, a critic and their slow copies, for all training seeds at once.
+
+Lillicrap et al. 2016, "Continuous control with deep reinforcement learning". The critic may have several heads whose
+values add up, one for each part of the reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+
+from edgebed.learning.base import State
+from edgebed.learning.encodings import Encoding
+from edgebed.learning.networks import Adam, Ensemble, member_norms
+
+__all__ = ["Batch", "Ddpg", "DdpgSettings", "Losses"]
+
+
+@dataclass(frozen=True, slots=True)
+class DdpgSettings:
+    """Settings of an agent.
+
+    Attributes:
+        hidden: sizes of the hidden layers, of actor and critic alike.
+        actor_rate, critic_rate: Adam's step sizes.
+        tau: share by which the targets move to the networks at each update.
+        huber: errors of the critic above it count linearly, not squared; None: all squared.
+        score_penalty: weight of the outputs' mean square in the actor's loss: keeps them where they have a gradient.
+        largest_norm: largest norm of a gradient; None: no limit.
+        last_bound: bound of the last layers' first weights.
+    """
+
+    hidden: tuple[int, ...] = (400, 300)
+    actor_rate: float = 1e-4
+    critic_rate: float = 1e-3
+    tau: float = 0.001
+    huber: float | None = None
+    score_penalty: float = 0.0
+    largest_norm: float | None = None
+    last_bound: float | None = 0.003
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What an update learns from.
+
+    Attributes:
+        observations: ``[S, B, D]``.
+        inputs: what the critic sees of the actions taken, ``[S, B, inputs]``.
+        returns: discounted sum of the rewards until ``later``, ``[S, B, H]``.
+        discounts: what the value at ``later`` counts, 0 after an end, ``[S, B, 1]``.
+        later: observations that the value is bootstrapped from, ``[S, B, D]``.
+        later_outputs: the target actor's outputs there, ``[S, B, outputs]``; None: still to be computed.
+    """
+
+    observations: Tensor
+    inputs: Tensor
+    returns: Tensor
+    discounts: Tensor
+    later: Tensor
+    later_outputs: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What an update measured, ``[S]`` each.
+
+    Attributes:
+        critic: mean loss of the critic.
+        actor: mean of minus the critic's value of the actor's actions.
+        critic_norm, actor_norm: norms of the gradients.
+    """
+
+    critic: Tensor
+    actor: Tensor
+    critic_norm: Tensor
+    actor_norm: Tensor
+
+
+class Ddpg:
+    """``S`` agents that share nothing.
+
+    Args:
+        observation_size: D.
+        encoding: of actions.
+        seeds: one an agent.
+        settings: see `DdpgSettings`.
+        heads: H, parts of the reward; values are their sum.
+    """
+
+    def __init__(
+        self, observation_size: int, encoding: Encoding, seeds: Sequence[int], settings: DdpgSettings, heads: int = 1
+    ) -> None:
+        self.encoding, self.settings = encoding, settings
+        actor_sizes = (observation_size, *settings.hidden, encoding.outputs)
+        critic_sizes = (observation_size + encoding.inputs, *settings.hidden, heads)
+        self.actor = Ensemble(actor_sizes, seeds, "actor", settings.last_bound)
+        self.critic = Ensemble(critic_sizes, seeds, "critic", settings.last_bound)
+        self.target_actor, self.target_critic = self.actor.copy(), self.critic.copy()
+        self._actor_adam = Adam(self.actor.learnable(), settings.actor_rate, settings.largest_norm)
+        self._critic_adam = Adam(self.critic.learnable(), settings.critic_rate, settings.largest_norm)
+
+    @property
+    def networks(self) -> dict[str, Ensemble]:
+        """The four of them, by name."""
+        return {
+            "actor": self.actor,
+            "critic": self.critic,
+            "target_actor": self.target_actor,
+            "target_critic": self.target_critic,
+        }
+
+    def update(self, batch: Batch, rate_scale: float = 1.0) -> Losses:
+        """One step of the critic, one of the actor, and the targets' move.
+
+        Args:
+            batch: see `Batch`.
+            rate_scale: factor of both step sizes.
+        """
+        critic_loss, critic_norm = self._learn_values(batch, rate_scale)
+        actor_loss, actor_norm = self._learn_actions(batch.observations, rate_scale)
+        self.target_actor.move_towards(self.actor, self.settings.tau)
+        self.target_critic.move_towards(self.critic, self.settings.tau)
+        return Losses(critic_loss, actor_loss, critic_norm, actor_norm)
+
+    @torch.no_grad()
+    def targets(self, batch: Batch) -> Tensor:
+        """``returns + discount Q'(later, mu'(later))``, ``[S, B, H]``."""
+        outputs = self.target_actor(batch.later) if batch.later_outputs is None else batch.later_outputs
+        inputs = self.encoding.chosen(outputs)
+        return batch.returns + batch.discounts * self.target_critic(torch.cat([batch.later, inputs], dim=2))
+
+    def _learn_values(self, batch: Batch, rate_scale: float) -> tuple[Tensor, Tensor]:
+        targets = self.targets(batch)
+        values = self.critic(torch.cat([batch.observations, batch.inputs], dim=2))
+        if self.settings.huber is None:
+            errors = (values - targets).square()
+        else:
+            errors = smooth_l1_loss(values, targets, reduction="none", beta=self.settings.huber)
+        losses = errors.mean(dim=(1, 2))
+        gradients = self._critic_adam.step(losses.sum(), self.settings.critic_rate * rate_scale)
+        return losses.detach(), member_norms(gradients)
+
+    def _learn_actions(self, observations: Tensor, rate_scale: float) -> tuple[Tensor, Tensor]:
+        outputs = self.actor(observations)
+        inputs = self.encoding.differentiable(outputs)
+        losses = -self.critic(torch.cat([observations, inputs], dim=2)).sum(dim=2).mean(dim=1)
+        penalised = losses
+        if self.settings.score_penalty:
+            penalised = losses + self.settings.score_penalty * outputs.square().mean(dim=(1, 2))
+        gradients = self._actor_adam.step(penalised.sum(), self.settings.actor_rate * rate_scale)
+        return losses.detach(), member_norms(gradients)
+
+    def state(self, prefix: str) -> State:
+        """Copies of all networks and moments, by name."""
+        found: State = {}
+        for name, network in self.networks.items():
+            found |= network.state(f"{prefix}.{name}")
+        return found | self._actor_adam.state(f"{prefix}.actor_adam") | self._critic_adam.state(f"{prefix}.critic_adam")
+
+    def load_state(self, prefix: str, state: State) -> None:
+        """Go on from there."""
+        for name, network in self.networks.items():
+            network.load_state(f"{prefix}.{name}", state)
+        self._actor_adam.load_state(f"{prefix}.actor_adam", state)
+        self._critic_adam.load_state(f"{prefix}.critic_adam", state)
