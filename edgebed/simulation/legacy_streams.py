@@ -1,0 +1,102 @@
+"""NumPy's legacy random numbers for a whole batch of environments, each as a program of its own would draw them.
+
+Published simulators draw from ``numpy.random`` one number at a time. To repeat them digit by digit, an environment
+needs that very stream: `numpy.random.RandomState`, seeded with its seed. Uniform numbers take one double each. Normal
+numbers come from Marsaglia's polar method, in pairs, and reject a random number of doubles; a scenario that only has
+to get past them never computes them. So the doubles are drawn in blocks, one call an environment, and what becomes of
+them is worked out for all environments at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebed.simulation.episodes import Rows
+from edgebed.simulation.random_streams import FloatArray
+
+
+class LegacyStreams:
+    """A `numpy.random.RandomState` an environment.
+
+    Args:
+        batch: how many environments.
+        block: doubles drawn at a time; one episode's worth is best.
+    """
+
+    def __init__(self, batch: int, block: int) -> None:
+        self._generators = [np.random.RandomState(0) for _ in range(batch)]  # seeded at the reset
+        self._block = block
+        self._doubles: FloatArray = np.empty((batch, block))
+        self._next: NDArray[np.intp] = np.zeros(batch, np.intp)
+        self._has_second: NDArray[np.bool_] = np.zeros(batch, np.bool_)
+
+    def seed(self, rows: Rows, seeds: NDArray[np.int64]) -> None:
+        """Start these environments' streams over, as ``numpy.random.seed`` does."""
+        for row, seed in zip(self._numbers(rows), seeds.tolist(), strict=True):
+            self._generators[row].seed(seed)
+            self._doubles[row] = self._generators[row].random_sample(self._doubles.shape[1])
+        self._next[rows] = 0
+        self._has_second[rows] = False
+
+    def uniforms(self, rows: Rows, count: int) -> FloatArray:
+        """What ``random_sample(count)`` gives, ``[R, count]``."""
+        drawn = self._ahead(rows, count)
+        self._next[rows] += count
+        return drawn
+
+    def skip_normals(self, rows: Rows, count: int) -> None:
+        """Get past ``count`` normal numbers, as ``normal(size=count)`` would: two a pair, the second kept for later."""
+        kept = self._has_second[rows].astype(np.intp)
+        pairs = (count - kept + 1) // 2
+        self._has_second[rows] = (count - kept) % 2 == 1
+        most = int(pairs.max(initial=0))
+        if most:
+            tries = self._tries(rows, pairs, most)  # which may move what is left to the front
+            self._next[rows] += 2 * tries
+
+    def _tries(self, rows: Rows, pairs: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+        """How many pairs of doubles have to be tried until ``pairs`` of them lie in the unit disk; ``[R]``."""
+        window = most + most // 2 + 30  # pi / 4 of them do, so that this is nearly always enough
+        while True:
+            doubles = self._ahead(rows, 2 * window)
+            doubles *= 2.0
+            doubles -= 1.0
+            doubles *= doubles
+            radius = doubles[:, ::2] + doubles[:, 1::2]
+            fitting = np.cumsum((radius < 1.0) & (radius != 0.0), axis=1, dtype=np.int32)
+            if (fitting[:, -1] >= pairs).all():
+                last = (fitting >= pairs[:, None]).argmax(axis=1)
+                return np.where(pairs > 0, last + 1, 0)
+            window *= 2
+
+    def _ahead(self, rows: Rows, count: int) -> FloatArray:
+        """The next doubles of each row, ``[R, count]``, which stay where they are."""
+        self._provide(rows, count)
+        width = self._doubles.shape[1]
+        first = self._next[rows] + np.arange(len(self._next))[rows] * width
+        ahead: FloatArray = self._doubles.take(first[:, None] + np.arange(count))
+        return ahead
+
+    def _provide(self, rows: Rows, count: int) -> None:
+        """Draw on for the rows that have fewer than ``count`` doubles left."""
+        if count > self._doubles.shape[1]:
+            self._widen(count)
+        short = self._next[rows] + count > self._doubles.shape[1]
+        if not short.any():
+            return
+        for row in np.arange(len(self._next))[rows][short].tolist():
+            used = int(self._next[row])
+            mine = self._doubles[row]
+            mine[:-used] = mine[used:].copy()
+            mine[-used:] = self._generators[row].random_sample(used)
+            self._next[row] = 0
+
+    def _widen(self, width: int) -> None:
+        more = width + self._block - self._doubles.shape[1]
+        drawn = [generator.random_sample(more) for generator in self._generators]
+        self._doubles = np.concatenate([self._doubles, np.array(drawn)], axis=1)
+
+    def _numbers(self, rows: Rows) -> list[int]:
+        numbers: list[int] = np.arange(len(self._next))[rows].tolist()
+        return numbers

@@ -1,0 +1,389 @@
+"""CCM-MADRL's system: fifty devices with batteries, one server with ten channels and eight units, a master that admits.
+
+The three variants differ in length, batteries and weights. Random numbers come from NumPy's legacy generator in the
+order of the published code, so that results compare digit by digit; ``streams=counter`` draws from the product's own
+streams instead, which is faster and has the same distributions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebed.errors import BadInput
+from edgebed.simulation.base import (
+    ActionArray,
+    ActionLayout,
+    BatchObservation,
+    Decisions,
+    Heuristic,
+    Parameters,
+    ScenarioSpec,
+    parameter,
+)
+from edgebed.simulation.compute.units import finish_on_units_s
+from edgebed.simulation.energy.battery import MJ_PER_J, charge_after_mj
+from edgebed.simulation.energy.frequency_law import computing_at_j
+from edgebed.simulation.episodes import EpisodicScenario, Rows, RowsStep
+from edgebed.simulation.legacy_streams import LegacyStreams
+from edgebed.simulation.radio.shannon import shannon_bps
+from edgebed.simulation.random_streams import FloatArray, stream_keys, uniforms
+from edgebed.simulation.scenarios.ccm_admission import admitted
+from edgebed.simulation.scenarios.ccm_heuristics import HEURISTICS
+from edgebed.types import BoolArray, Feature, Site
+
+CODE = "published code"
+BITS_PER_KIB = 8 * 1024
+LEAST_FRACTION = 0.01
+"""Of CPU and power: what an action of -1 means."""
+
+
+class CcmParameters(Parameters, frozen=True):
+    """Settings of ``ccm-s10``; the other two have other defaults."""
+
+    n: Annotated[int, parameter("1", "devices", CODE, ge=1, le=10_000)] = 50
+    steps: Annotated[int, parameter("1", "steps of an episode", CODE, ge=1, le=1_000_000)] = 10
+    energy_weight: Annotated[float, parameter("1/J", "lambda_E", CODE, ge=0, le=1e9)] = 0.5
+    time_weight: Annotated[float, parameter("1/s", "lambda_T", CODE, ge=0, le=1e9)] = 0.5
+    battery_max_mj: Annotated[float, parameter("MJ", "capacity of a battery", CODE, gt=0, le=1e6)] = 3.2
+    battery_min_mj: Annotated[float, parameter("MJ", "charge below which it costs", CODE, ge=0, le=1e6)] = 0.5
+    harvest_j: Annotated[float, parameter("J", "harvested a step", CODE, ge=0, le=1e6)] = 0.001
+    power_min_dbm: Annotated[float, parameter("dBm", "least full power of a device", CODE, ge=-100, le=60)] = 1.0
+    power_max_dbm: Annotated[float, parameter("dBm", "most", CODE, ge=-100, le=60)] = 24.0
+    gain_min_db: Annotated[float, parameter("dB", "least gain over noise, of 1 W", CODE, ge=-200, le=200)] = 5.0
+    gain_max_db: Annotated[float, parameter("dB", "most", CODE, ge=-200, le=200)] = 14.0
+    cpu_min_ghz: Annotated[float, parameter("GHz", "least frequency of a device", CODE, gt=0, le=1e3)] = 0.4
+    cpu_max_ghz: Annotated[float, parameter("GHz", "most", CODE, gt=0, le=1e3)] = 1.5
+    size_min_kib: Annotated[float, parameter("KiB", "least input of a task", CODE, gt=0, le=1e9)] = 1.0
+    size_max_kib: Annotated[float, parameter("KiB", "most", CODE, gt=0, le=1e9)] = 50.0
+    cycles_min_per_bit: Annotated[float, parameter("cycle/bit", "least work of a task", CODE, gt=0, le=1e9)] = 300.0
+    cycles_max_per_bit: Annotated[float, parameter("cycle/bit", "most", CODE, gt=0, le=1e9)] = 737.5
+    deadline_min_s: Annotated[float, parameter("s", "shortest deadline", CODE, gt=0, le=1e6)] = 0.1
+    deadline_max_s: Annotated[float, parameter("s", "longest", CODE, gt=0, le=1e6)] = 0.9
+    time_max_s: Annotated[float, parameter("s", "times are capped at this", CODE, gt=0, le=1e6)] = 1.0
+    units: Annotated[int, parameter("1", "processing units of the server", CODE, ge=1, le=1000)] = 8
+    unit_hz: Annotated[float, parameter("cycle/s", "speed of a unit", CODE, gt=0, le=1e15)] = 4e9
+    channels: Annotated[int, parameter("1", "channels, and tasks that are admitted at most", CODE, ge=1, le=1000)] = 10
+    bandwidth_hz: Annotated[float, parameter("Hz", "shared equally by the channels", CODE, gt=0, le=1e12)] = 40e6
+    storage_kib: Annotated[float, parameter("KiB", "of the server, for inputs", CODE, gt=0, le=1e12)] = 400.0
+    energy_coefficient: Annotated[float, parameter("J", "k in k c f^e; its unit follows e", CODE, ge=0, le=1)] = 5e-27
+    energy_exponent: Annotated[float, parameter("1", "e in k c f^e; 2 is physics", CODE, ge=0, le=4)] = 1.0
+    server_counting: Annotated[
+        Literal["published", "corrected"], parameter("1", "whether the server over-counts, as published", CODE)
+    ] = "published"
+    streams: Annotated[
+        Literal["published", "counter"], parameter("1", "who draws: NumPy's legacy generator, or ours", CODE)
+    ] = "published"
+    constants_seed: Annotated[int, parameter("1", "draws the devices' constants", CODE, ge=0, le=2**32 - 1)] = 37
+
+
+class CcmS100Parameters(CcmParameters, frozen=True):
+    """Settings of ``ccm-s100``."""
+
+    steps: Annotated[int, parameter("1", "steps of an episode", CODE, ge=1, le=1_000_000)] = 100
+    battery_max_mj: Annotated[float, parameter("MJ", "capacity of a battery", CODE, gt=0, le=1e6)] = 0.5000001
+
+
+class CcmS100Lambda5Parameters(CcmS100Parameters, frozen=True):
+    """Settings of ``ccm-s100-lambda5``."""
+
+    energy_weight: Annotated[float, parameter("1/J", "lambda_E", CODE, ge=0, le=1e9)] = 5.0
+    time_weight: Annotated[float, parameter("1/s", "lambda_T", CODE, ge=0, le=1e9)] = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConstants:
+    """What devices keep for good, ``[N]`` each; drawn device by device, in this order."""
+
+    power_dbm: FloatArray
+    battery_mj: FloatArray
+    gain_db: FloatArray
+    cpu_ghz: FloatArray
+
+
+def device_constants(settings: CcmParameters) -> DeviceConstants:
+    """The constants, from NumPy's legacy generator as the published code draws them."""
+    low = [settings.power_min_dbm, settings.battery_min_mj, settings.gain_min_db, settings.cpu_min_ghz]
+    high = [settings.power_max_dbm, settings.battery_max_mj, settings.gain_max_db, settings.cpu_max_ghz]
+    drawn = np.random.RandomState(settings.constants_seed).uniform(low, high, (settings.n, 4))
+    power_dbm, battery_mj, gain_db, cpu_ghz = np.ascontiguousarray(drawn.T)
+    battery_mj = np.clip(battery_mj, settings.battery_min_mj, settings.battery_max_mj)
+    return DeviceConstants(power_dbm, battery_mj, gain_db, cpu_ghz)
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """The admitted tasks of a step, ``[A]`` each, environment by environment and device by device.
+
+    Attributes:
+        row, device: whose they are; rows count within the step's.
+        upload_s: time on the air.
+        energy_j: of sending.
+        finish_s: when the server has finished.
+    """
+
+    row: NDArray[np.intp]
+    device: NDArray[np.intp]
+    upload_s: FloatArray
+    energy_j: FloatArray
+    finish_s: FloatArray
+
+
+class Ccm(EpisodicScenario):
+    """Fifty devices offer their tasks to one server, or compute them; a master admits what the server has room for.
+
+    An action is four numbers in [-1, 1]. The first offers the task if it is at least 0. The second and third are the
+    share of CPU and of transmit power, with -1 for 0.01 and 1 for 1 (as the published code scales its actors' tanh).
+    The fourth is the master's ranking, higher first; it matters only where more is offered than there is room for, and
+    may be left out (then lower devices go first). What is offered and not admitted is computed locally.
+
+    Offers are admitted outright if there are at most 10 and their sizes add up to at most 400 KiB; otherwise they are
+    visited by falling rank, and taken while there is a place and the size fits.
+
+    With ``z`` bits, ``c`` cycles a bit, frequency ``f`` and power ``p`` in watts:
+    ``T_local = z c / f``, ``E_local = 5e-27 z c f`` (linear in f, as published: ``energy_exponent=2`` is physics),
+    ``rate = 4 MHz log2(1 + p 10^(gain/10))``, ``T_up = z / rate``, ``E_up = p T_up``. The server's units serve by
+    upload time, see `edgebed.simulation.compute.units` for what the published code over-counts. Times are capped at
+    1 s; an empty battery makes the time 1 s. A device costs ``lE E + lT T + lE max(0, 0.5 - battery) 1e6 +
+    lT max(0, T - deadline)``, battery in MJ and after the step; the reward is minus the sum over all devices.
+
+    A reset draws size, cycles and deadline device by device; a step draws N normal numbers (the harvest, whose
+    deviation is 0) and then the next tasks: one stream an environment, seeded with the environment's seed.
+    """
+
+    spec = ScenarioSpec(
+        "ccm-s10",
+        "Offloading of 50 devices with batteries to a server with admission, 10 steps",
+        "Gebrekidan et al. 2024, Client-Master Multiagent Deep Reinforcement Learning for Task Offloading in Mobile "
+        "Edge Computing",
+        CcmParameters,
+    )
+    heuristics: ClassVar[Mapping[str, type[Heuristic]]] = HEURISTICS
+    parameters: CcmParameters
+
+    def __init__(self, parameters: Mapping[str, Any] | None = None) -> None:
+        super().__init__(parameters)
+        settings = self.parameters
+        _check_ranges(self.spec.name, settings)
+        self.devices, self.channels, self.steps = settings.n, settings.channels, settings.steps
+        self.constants = device_constants(settings)
+        self.power_w: FloatArray = 10.0 ** ((self.constants.power_dbm - 30.0) / 10.0)
+        self.gain: FloatArray = 10.0 ** (self.constants.gain_db / 10.0)
+        self.cpu_hz: FloatArray = self.constants.cpu_ghz * 1e9
+        low = [settings.size_min_kib, settings.cycles_min_per_bit, settings.deadline_min_s]
+        high = [settings.size_max_kib, settings.cycles_max_per_bit, settings.deadline_max_s]
+        self._low: FloatArray = np.array(low)[:, None]
+        self._span: FloatArray = np.array(high)[:, None] - self._low
+        self.actions = ActionLayout(numbers=_ACTIONS)
+        self.device_features, self.shared_features = _features(settings), ()
+
+    def checked(self, actions: ActionArray) -> NDArray[Any]:
+        """As its parent's; the fourth number of an action, the rank, may be left out."""
+        given = np.asarray(actions)
+        if given.shape == (self.batch, self.devices, len(_ACTIONS) - 1):
+            given = np.concatenate([given, np.zeros((self.batch, self.devices, 1))], axis=2)
+        return super().checked(given)
+
+    @property
+    def size_kib(self) -> FloatArray:
+        """``[B, N]``, input of each device's task."""
+        return self._tasks[:, 0]
+
+    @property
+    def deadline_s(self) -> FloatArray:
+        """``[B, N]``."""
+        return self._tasks[:, 2]
+
+    @property
+    def cycles(self) -> FloatArray:
+        """``[B, N]``, work of each device's task."""
+        cycles: FloatArray = self._tasks[:, 0] * BITS_PER_KIB * self._tasks[:, 1]
+        return cycles
+
+    def _allocate(self, batch: int) -> None:
+        self._tasks: FloatArray = np.zeros((batch, 3, self.devices))
+        self._battery_mj: FloatArray = np.zeros((batch, self.devices))
+        self._sums: FloatArray = np.zeros((4, batch))
+        if self.parameters.streams == "published":
+            a_step = 3 * self.devices + int(1.4 * self.devices) + 2
+            self._legacy = LegacyStreams(batch, 3 * self.devices + min(self.steps, 10) * a_step + 2 * self.devices + 60)
+
+    def _begin(self, rows: Rows) -> None:
+        self._battery_mj[rows] = self.constants.battery_mj
+        self._sums[:, rows] = 0.0
+        if self.parameters.streams == "published":
+            self._legacy.seed(rows, self.seeds[rows])
+        self._draw_tasks(rows, self.step_index[rows])
+
+    def _draw_tasks(self, rows: Rows, step: NDArray[np.int64]) -> None:
+        count = 3 * self.devices
+        if self.parameters.streams == "published":
+            drawn = self._legacy.uniforms(rows, count)
+        else:
+            drawn = uniforms(stream_keys(self.seeds[rows], "tasks"), step * count, count)
+        by_kind = drawn.reshape(-1, self.devices, 3).swapaxes(1, 2)
+        self._tasks[rows] = self._low + self._span * by_kind
+
+    def _advance(self, rows: Rows, actions: NDArray[Any]) -> RowsStep:
+        settings = self.parameters
+        tasks = self._tasks[rows]
+        size_bit = tasks[:, 0] * BITS_PER_KIB
+        cycles = size_bit * tasks[:, 1]
+        frequency_hz = self.cpu_hz * _fraction(actions[..., 1])
+        time_s = cycles / frequency_hz
+        energy_j = computing_at_j(cycles, frequency_hz, settings.energy_coefficient, settings.energy_exponent)
+        uploads = self._uploads(self._admitted(tasks[:, 0], actions), size_bit, cycles, actions[..., 2])
+        time_s[uploads.row, uploads.device] = uploads.finish_s
+        energy_j[uploads.row, uploads.device] = uploads.energy_j
+        np.minimum(time_s, settings.time_max_s, out=time_s)
+        charge_mj = charge_after_mj(self._battery_mj[rows], energy_j, settings.harvest_j, settings.battery_max_mj)
+        time_s[charge_mj <= 0.0] = settings.time_max_s
+        self._battery_mj[rows] = charge_mj
+        late_s = np.maximum(time_s - tasks[:, 2], 0.0)
+        lacking_j = np.maximum(settings.battery_min_mj - charge_mj, 0.0) / MJ_PER_J
+        self._count(rows, time_s, energy_j, late_s, uploads.row)
+        costs = settings.energy_weight * (energy_j + lacking_j)
+        costs += settings.time_weight * (time_s + late_s)
+        if settings.streams == "published":
+            self._legacy.skip_normals(rows, self.devices)
+        self._draw_tasks(rows, self.step_index[rows] + 1)
+        return RowsStep(-costs.sum(axis=1), costs, np.zeros(len(costs), np.bool_))
+
+    def _admitted(self, size_kib: FloatArray, actions: NDArray[Any]) -> BoolArray:
+        settings = self.parameters
+        offers = actions[..., 0] >= 0.0
+        return admitted(offers, size_kib, actions[..., 3], settings.channels, settings.storage_kib)
+
+    def _uploads(
+        self, admitted_offers: BoolArray, size_bit: FloatArray, cycles: FloatArray, power: FloatArray
+    ) -> Uploads:
+        settings = self.parameters
+        row, device = np.nonzero(admitted_offers)
+        power_w = self.power_w[device] * _fraction(power[row, device])
+        rate_bps = shannon_bps(settings.bandwidth_hz / settings.channels, power_w * self.gain[device])
+        upload_s = size_bit[row, device] / rate_bps
+        work_s = cycles[row, device] / settings.unit_hz
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        width = int(place.max(initial=-1)) + 1
+        table = np.full((2, len(admitted_offers), width), np.inf)
+        table[0, row, place], table[1, row, place] = upload_s, work_s
+        order = table[0].argsort(axis=1, kind="stable")
+        upload, work = np.take_along_axis(table, order[None], axis=2)
+        served = finish_on_units_s(
+            upload, np.where(np.isfinite(work), work, 0.0), settings.units, settings.server_counting == "published"
+        )
+        finish_s = np.empty_like(served)
+        np.put_along_axis(finish_s, order, served, axis=1)
+        return Uploads(row, device, upload_s, power_w * upload_s, finish_s[row, place])
+
+    def _count(
+        self, rows: Rows, time_s: FloatArray, energy_j: FloatArray, late_s: FloatArray, row: NDArray[np.intp]
+    ) -> None:
+        self._sums[0, rows] += time_s.sum(axis=1)
+        self._sums[1, rows] += energy_j.sum(axis=1)
+        self._sums[2, rows] += (late_s > 0.0).sum(axis=1)
+        self._sums[3, rows] += np.bincount(row, minlength=len(time_s))
+
+    def _own_metrics(self) -> dict[str, FloatArray]:
+        """``time_s_per_task``, ``energy_j_per_task``, ``miss_rate`` and ``offload_rate``."""
+        tasks = np.maximum(self.step_index, 1) * float(self.devices)
+        names = ("time_s_per_task", "energy_j_per_task", "miss_rate", "offload_rate")
+        return {name: total / tasks for name, total in zip(names, self._sums, strict=True)}
+
+    def observe(self) -> BatchObservation:
+        """The published seven numbers a device, in natural units; nothing is shared."""
+        constants, tasks = self.constants, self._tasks
+        devices = np.empty((self.batch, self.devices, len(self.device_features)), np.float32)
+        devices[..., 0] = constants.power_dbm
+        devices[..., 1] = constants.gain_db
+        devices[..., 2] = self._battery_mj
+        devices[..., 3], devices[..., 4], devices[..., 5] = tasks[:, 0], tasks[:, 1], tasks[:, 2]
+        devices[..., 6] = constants.cpu_ghz
+        return BatchObservation(devices, np.zeros((self.batch, 0), np.float32))
+
+    def decisions(self, actions: ActionArray) -> Decisions:
+        """What the master admits goes to the edge, the first of an environment on channel 0, and so on."""
+        numbers = self.checked(actions)
+        edge = self._admitted(self.size_kib, numbers)
+        return Decisions(
+            site=np.where(edge, Site.EDGE, Site.DEVICE).astype(np.int32),
+            server=np.zeros(edge.shape, np.int32),
+            channel=(edge * (np.cumsum(edge, axis=1) - 1)).astype(np.int32),
+            edge_fraction=edge.astype(np.float64),
+            cpu_fraction=_fraction(numbers[..., 1]),
+            power_fraction=_fraction(numbers[..., 2]),
+        )
+
+
+class CcmS100(Ccm):
+    """A hundred steps, and batteries that are nearly empty from the start; see `Ccm`."""
+
+    spec = ScenarioSpec(
+        "ccm-s100",
+        "Offloading of 50 devices with nearly empty batteries to a server with admission, 100 steps",
+        Ccm.spec.paper,
+        CcmS100Parameters,
+    )
+
+
+class CcmS100Lambda5(Ccm):
+    """As ``ccm-s100``, with ten times the weight on energy and twice that on time; see `Ccm`."""
+
+    spec = ScenarioSpec(
+        "ccm-s100-lambda5",
+        "Offloading of 50 devices with nearly empty batteries, energy weighing most, 100 steps",
+        Ccm.spec.paper,
+        CcmS100Lambda5Parameters,
+    )
+
+
+_ACTIONS = (
+    Feature("offer", "1", -1.0, 1.0, "offers the task if at least 0"),
+    Feature("cpu", "1", -1.0, 1.0, "share of the CPU's frequency: -1 is 0.01, 1 is 1"),
+    Feature("power", "1", -1.0, 1.0, "share of the transmit power: -1 is 0.01, 1 is 1"),
+    Feature("rank", "1", -1.0, 1.0, "the master's ranking, higher first, where there is not room for all offers"),
+)
+
+
+def _fraction(number: NDArray[Any]) -> FloatArray:
+    """``[-1, 1]`` as a share in ``[0.01, 1]``."""
+    share: FloatArray = number + 1.0
+    share *= (1.0 - LEAST_FRACTION) / 2.0
+    share += LEAST_FRACTION
+    return share
+
+
+def _features(settings: CcmParameters) -> tuple[Feature, ...]:
+    most = settings.battery_max_mj
+    return (
+        Feature("power_dbm", "dBm", settings.power_min_dbm, settings.power_max_dbm, "its full transmit power"),
+        Feature("gain_db", "dB", settings.gain_min_db, settings.gain_max_db, "gain over noise, of 1 W"),
+        Feature("battery_mj", "MJ", 0.0, most, "charge of its battery"),
+        Feature("size_kib", "KiB", settings.size_min_kib, settings.size_max_kib, "input of its task"),
+        Feature(
+            "cycles_per_bit", "cycle/bit", settings.cycles_min_per_bit, settings.cycles_max_per_bit, "work of its task"
+        ),
+        Feature("deadline_s", "s", settings.deadline_min_s, settings.deadline_max_s, "deadline of its task"),
+        Feature("cpu_ghz", "GHz", settings.cpu_min_ghz, settings.cpu_max_ghz, "its full frequency"),
+    )
+
+
+def _check_ranges(name: str, settings: CcmParameters) -> None:
+    for what in ("power_{}_dbm", "gain_{}_db", "cpu_{}_ghz", "size_{}_kib", "cycles_{}_per_bit", "deadline_{}_s"):
+        low, high = (getattr(settings, what.format(end)) for end in ("min", "max"))
+        if low > high:
+            raise BadInput(
+                f"scenario {name}: `{what.format('min')}` is {low:g}, above `{what.format('max')}`, {high:g}"
+            )
+    if settings.battery_min_mj > settings.battery_max_mj:
+        raise BadInput(
+            f"scenario {name}: `battery_min_mj` is {settings.battery_min_mj:g}, above `battery_max_mj`, "
+            f"{settings.battery_max_mj:g}"
+        )
+
+
+SCENARIOS = (Ccm, CcmS100, CcmS100Lambda5)
