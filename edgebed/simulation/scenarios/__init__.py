@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from edgebed.errors import BadInput
@@ -55,6 +56,7 @@ def make_scenario(name: str, parameters: Mapping[str, Any] | None = None) -> Sce
     return scenario_class(name)(parameters)
 
 
+@cache  # it reads the folder, and every installed package's entry points
 def _sources() -> dict[str, type[Scenario]]:
     from importlib.metadata import entry_points  # here: it costs more than the rest of this module
 
