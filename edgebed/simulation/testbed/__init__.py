@@ -2,6 +2,7 @@
 
 =================  =======================================================================================
 `profile`          what hosts, links and deciders are like, as numbers in a YAML file; fitted or stated
+`hosts`            a profile applied to named hosts: ingredients of decided tasks
 `defaults`         a profile from what boards and workloads state, where none was fitted
 `chance`           what is random about each planned task, drawn once, so that every policy meets the same
 `ingredients`      what the queues need of each task, and what they tell of it

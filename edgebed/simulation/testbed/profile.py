@@ -48,7 +48,7 @@ class ServiceTime(_Part, kw_only=True):
 
     overhead_s: NotNegative = 0.0
     seconds_per_frame: NotNegative
-    ratio: Quantiles = [1.0]
+    ratio: Quantiles = msgspec.field(default_factory=lambda: [1.0])
     cpu_share: NotNegative = 1.0
     busy_share: NotNegative = 1.0
     warm_up_s_per_frame: NotNegative | None = None
@@ -79,11 +79,11 @@ class Link(_Part, kw_only=True):
     """
 
     rate_bps: NotNegative | None = None
-    time_ratio: Quantiles = [1.0]
+    time_ratio: Quantiles = msgspec.field(default_factory=lambda: [1.0])
     hold_s: NotNegative = 0.0
-    uplink_delay_s: Quantiles = [0.0]
-    downlink_s: Quantiles = [0.0]
-    refusal_s: Quantiles = [0.0]
+    uplink_delay_s: Quantiles = msgspec.field(default_factory=lambda: [0.0])
+    downlink_s: Quantiles = msgspec.field(default_factory=lambda: [0.0])
+    refusal_s: Quantiles = msgspec.field(default_factory=lambda: [0.0])
     round_trip_s: NotNegative = 0.0
     chunk_bytes: Annotated[int, Meta(ge=1)] = 1 << 16
     chunk_overhead_bytes: Annotated[int, Meta(ge=0)] = 0
@@ -164,8 +164,8 @@ class Decider(_Part, kw_only=True):
         compute_s: quantiles, of which the policy itself takes so much.
     """
 
-    delay_s: Quantiles = [0.0]
-    compute_s: Quantiles = [0.0]
+    delay_s: Quantiles = msgspec.field(default_factory=lambda: [0.0])
+    compute_s: Quantiles = msgspec.field(default_factory=lambda: [0.0])
 
 
 class Source(_Part, kw_only=True):
@@ -326,10 +326,17 @@ def write_profile(profile: Profile, path: Path | str) -> None:
 
 
 def profile_text(profile: Profile) -> str:
-    """A profile as YAML; the same profile gives the same text."""
+    """A profile as YAML; the same profile gives the same text. Hosts that are alike are written once."""
     import yaml
 
-    text: str = yaml.safe_dump(msgspec.to_builtins(profile), sort_keys=False, width=120, allow_unicode=True)
+    plain = msgspec.to_builtins(profile)
+    for group in ("devices", "servers"):
+        # The same object twice becomes an anchor and its aliases.
+        kinds: dict[bytes, Any] = {}
+        for name, host in plain[group].items():
+            plain[group][name] = kinds.setdefault(msgspec.json.encode(host), host)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump(plain, Dumper=dumper, sort_keys=False, width=120, allow_unicode=True)
     return text
 
 
