@@ -226,10 +226,19 @@ class Learner(ABC):
         """Make the learner as it is before the first step.
 
         Raises:
-            BadInput: it cannot learn in this scenario (say which it can), or a setting makes no sense there.
+            BadInput: as `check`, which the caller may have left out.
         """
         self.task = task
         self.executor = executor
+
+    @classmethod
+    def check(cls, task: TrainingTask) -> None:
+        """Say, before anything is started or written, why a task cannot be learned; nothing by default.
+
+        Raises:
+            BadInput: the learner cannot learn in this scenario (say which it can), or a setting makes no sense there.
+        """
+        return
 
     @property
     @abstractmethod
@@ -259,7 +268,7 @@ class Learner(ABC):
 
         Args:
             index: of the seed in ``task.seeds``.
-            folder: does not exist yet.
+            folder: made where it is missing; a policy that is there is replaced.
         """
 
 

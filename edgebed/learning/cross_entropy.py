@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebed.errors import BadInput
 from edgebed.learning.base import (
     Cell,
     CellWorker,
@@ -112,17 +113,27 @@ class CrossEntropy(Learner):
 
     def __init__(self, task: TrainingTask, executor: Executor) -> None:
         super().__init__(task, executor)
-        scenario = make_scenario(task.scenario, task.parameters)
-        check_choices_only(self.spec.name, task.scenario, scenario)
+        self.check(task)
         assert isinstance(task.config, CrossEntropyConfig)
         self.config = task.config
-        self.scenario = scenario
-        shape = (len(task.seeds), len(scenario.view_features) + 1, len(scenario.actions.choices))
+        self.scenario = make_scenario(task.scenario, task.parameters)
+        shape = (len(task.seeds), len(self.scenario.view_features) + 1, len(self.scenario.actions.choices))
         self.mean: Float32Array = np.zeros(shape, np.float32)
         self.deviation: Float32Array = np.full(shape, self.config.deviation, np.float32)
         self.generators = [stream(seed, self.spec.name) for seed in task.seeds]
         self._steps = 0
         executor.start(CrossEntropyCell, task, self.config.cells)
+
+    @classmethod
+    def check(cls, task: TrainingTask) -> None:
+        """See `edgebed.learning.base.Learner.check`."""
+        scenario = make_scenario(task.scenario, task.parameters)
+        if scenario.actions.numbers or not scenario.actions.choices:
+            numbers = ", ".join(one.name for one in scenario.actions.numbers)
+            raise BadInput(
+                f"learner {cls.spec.name}: it takes one of several actions; those of scenario {task.scenario} have "
+                f"numbers ({numbers}); train it in dc-drl, for example, or another learner in this scenario"
+            )
 
     @property
     def steps(self) -> int:
@@ -179,41 +190,21 @@ class CrossEntropy(Learner):
     def export(self, index: int, folder: Path) -> None:
         """Write the mean of one seed as a network of one layer, which each device has for itself."""
         from edgebed.policies.forward import Layer, Network
-        from edgebed.policies.heads import Head
-        from edgebed.policies.policy_file import Inputs, PolicyFile, save_policy
+        from edgebed.policies.inputs import Inputs
+        from edgebed.policies.policy_file import save_policy
+        from edgebed.simulation.network_actor import policy_file
 
         scale = _scale(self.scenario)
         weights = self.mean[index]
-        policy = PolicyFile(
-            scenario=self.task.scenario,
-            scenario_parameters=dict(self.task.parameters),
+        policy = policy_file(
+            self.scenario,
+            Network([Layer.of(weights[:-1], weights[-1])]),
             scope="device",
-            slots=tuple(f"device-{slot}" for slot in range(self.scenario.devices)),
-            device_features=self.scenario.view_features,
-            choices=self.scenario.actions.choices,
-            head=Head("categorical_per_device", len(self.scenario.actions.choices)),
             inputs=Inputs(np.zeros_like(scale), scale),
-            networks={"actor": Network([Layer.of(weights[:-1], weights[-1])])},
             learner=self.spec.name,
             training={"seed": self.task.seeds[index], "steps": self.steps},
         )
         save_policy(folder, policy)
-
-
-def check_choices_only(learner: str, name: str, scenario: Scenario) -> None:
-    """Has a scenario's action choices and nothing else?
-
-    Raises:
-        BadInput: it has not.
-    """
-    from edgebed.errors import BadInput
-
-    if scenario.actions.numbers or not scenario.actions.choices:
-        numbers = ", ".join(one.name for one in scenario.actions.numbers)
-        raise BadInput(
-            f"learner {learner}: it chooses one of several actions; those of scenario {name} have numbers ({numbers}); "
-            "`edgebed list scenarios` shows which have choices alone"
-        )
 
 
 def _inputs(scenario: Scenario) -> Float32Array:

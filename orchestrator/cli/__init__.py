@@ -42,7 +42,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("plan", "orchestrator.cli.plan", "Show what would run: cells, hours, tasks, bytes; touches nothing."),
     Verb("deploy", "orchestrator.cli.deploy", "Install edgebed on hosts; the second time changes nothing."),
     Verb("run", "orchestrator.cli.run", "Run an experiment on its hosts."),
-    Verb("resume", "orchestrator.cli.resume", "Finish a run: only what is missing is run."),
+    Verb("resume", "orchestrator.cli.resume", "Finish a run or a training: only what is missing is run."),
     Verb("runs", "orchestrator.cli.runs", "Look into runs: list them, show one, query one with SQL."),
     Verb("report", "orchestrator.cli.report", "Write one self-contained HTML report of runs."),
     Verb(
@@ -50,6 +50,7 @@ VERBS: tuple[Verb, ...] = (
         "orchestrator.cli.evaluate",
         "Evaluate a policy in a scenario: fixed episodes, simulated, with an interval.",
     ),
+    Verb("train", "orchestrator.cli.train", "Train policies in a scenario, with one learner, all seeds at once."),
     Verb("clean", "orchestrator.cli.clean", "Undo every change that deploy made on hosts."),
     Verb("trust", "orchestrator.cli.trust", "Pin host keys anew, after a host was flashed or replaced."),
     Verb("release", "orchestrator.cli.release", "Take hosts from an orchestrator that is gone."),

@@ -5,12 +5,14 @@ The only place in the library that starts processes.
 
 from __future__ import annotations
 
-from edgebed.errors import BadInput
+from importlib.util import find_spec
+
+from edgebed.errors import BadInput, MissingExtra
 from edgebed.learning.base import Executor
 
 EXECUTORS = ("inline", "processes", "ray")
 
-__all__ = ["EXECUTORS", "make_executor"]
+__all__ = ["EXECUTORS", "check_name", "make_executor"]
 
 
 def make_executor(name: str, ray_address: str | None = None) -> Executor:
@@ -24,10 +26,7 @@ def make_executor(name: str, ray_address: str | None = None) -> Executor:
         BadInput: there is no such executor, or an address was given to one that has none.
         MissingExtra: Ray is not installed.
     """
-    if name not in EXECUTORS:
-        raise BadInput(f"executor: there is no {name!r}; allowed: {', '.join(EXECUTORS)}")
-    if ray_address is not None and name != "ray":
-        raise BadInput(f"an address of a Ray cluster goes with the executor ray, not with {name}")
+    check_name(name, ray_address)
     if name == "inline":
         from edgebed.learning.executor.inline import InlineExecutor
 
@@ -39,3 +38,18 @@ def make_executor(name: str, ray_address: str | None = None) -> Executor:
     from edgebed.learning.executor.ray import RayExecutor
 
     return RayExecutor(ray_address)
+
+
+def check_name(name: str, ray_address: str | None = None) -> None:
+    """Does this executor exist, and is it installed? Starts nothing.
+
+    Raises:
+        BadInput: there is no such executor, or an address was given to one that has none.
+        MissingExtra: Ray is not installed.
+    """
+    if name not in EXECUTORS:
+        raise BadInput(f"executor: there is no {name!r}; allowed: {', '.join(EXECUTORS)}")
+    if ray_address is not None and name != "ray":
+        raise BadInput(f"an address of a Ray cluster goes with the executor ray, not with {name}")
+    if name == "ray" and find_spec("ray") is None:
+        raise MissingExtra("ray", "the executor ray")

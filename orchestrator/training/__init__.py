@@ -1,0 +1,1 @@
+"""Trainings on the command line: their settings, their folders, their curves."""
