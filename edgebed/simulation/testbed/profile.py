@@ -71,6 +71,7 @@ class Link(_Part, kw_only=True):
 
     Attributes:
         rate_bps: 0: bytes take no time. None: what the hosts file paces the uplink to.
+        paced_bps: what that was in the runs of a fit; for whoever has no hosts file.
         time_ratio: quantiles. hold_s: of an upload, whatever its size.
         uplink_delay_s, downlink_s: quantiles of the way there, and of a result's way back.
         refusal_s: quantiles, from the begin of an upload until its refusal is known.
@@ -79,6 +80,7 @@ class Link(_Part, kw_only=True):
     """
 
     rate_bps: NotNegative | None = None
+    paced_bps: NotNegative = 0.0
     time_ratio: Quantiles = msgspec.field(default_factory=lambda: [1.0])
     hold_s: NotNegative = 0.0
     uplink_delay_s: Quantiles = msgspec.field(default_factory=lambda: [0.0])
@@ -176,6 +178,8 @@ class Source(_Part, kw_only=True):
         runs, cells, tasks, seeds, policies: what it was fitted on.
         text: a sentence for people.
         residuals: of the fit, by quantity; plain data.
+        conditions: arrivals, deadlines, epochs and rewards of the runs, by the names of the parameters of
+            ``calibrated:`` scenarios, whose defaults they are.
     """
 
     kind: Literal["stated", "calibrated"] = "stated"
@@ -186,6 +190,7 @@ class Source(_Part, kw_only=True):
     policies: list[str] = []
     text: str = ""
     residuals: dict[str, Any] = {}
+    conditions: dict[str, Any] = {}
 
 
 class Profile(_Part, kw_only=True):
@@ -295,7 +300,7 @@ def _quantiles_of(plain: Any, path: str = "") -> Iterator[tuple[str, list[float]
         inner = f"{path}.{key}" if path else str(key)
         if key in _QUANTILES and isinstance(value, list):
             yield inner, value
-        elif key != "residuals":
+        elif key not in ("residuals", "conditions"):
             yield from _quantiles_of(value, inner)
 
 
