@@ -11,10 +11,10 @@ import numpy as np
 from edgebed.errors import BadInput
 from edgebed.learning.base import TrainingTask
 from edgebed.policies.forward import Layer, Network
-from edgebed.policies.heads import Head
 from edgebed.policies.inputs import Inputs
-from edgebed.policies.policy_file import ACTOR, JOINT, PolicyFile, save_policy
+from edgebed.policies.policy_file import save_policy
 from edgebed.simulation.base import Scenario
+from edgebed.simulation.network_actor import policy_file
 from edgebed.simulation.random_streams import stream_keys, uniforms
 from edgebed.simulation.scenarios import make_scenario
 
@@ -85,18 +85,5 @@ def save_choices(
         steps: environment steps it was trained for.
     """
     training = {"seed": task.seeds[index], "steps": steps, "config": msgspec.to_builtins(task.config)}
-    policy = PolicyFile(
-        scenario=task.scenario,
-        scenario_parameters=dict(task.parameters),
-        scope=JOINT,
-        slots=tuple(f"device-{slot}" for slot in range(scenario.devices)),
-        device_features=scenario.device_features,
-        shared_features=scenario.shared_features,
-        choices=scenario.actions.choices,
-        head=Head("categorical_per_device", len(scenario.actions.choices)),
-        inputs=inputs,
-        networks={ACTOR: Network(layers)},
-        learner=task.learner,
-        training=training,
-    )
+    policy = policy_file(scenario, Network(layers), inputs=inputs, learner=task.learner, training=training)
     save_policy(folder, policy)

@@ -48,7 +48,7 @@ from edgebed.simulation.random_streams import FloatArray
 NETWORKS = ("actor", "critic", "target_actor", "target_critic")
 
 
-class DcDrlConfig(LearnerConfig):
+class DcDrlConfig(LearnerConfig, frozen=True):
     """Settings of DC-DRL; the ablations of the paper are switches here."""
 
     cells: Annotated[int, parameter("1", "environments, an agent each", ge=1, le=64)] = 4
@@ -288,7 +288,7 @@ class DcDrlCell(CellWorker):
         found = [
             Trajectory.joined(
                 [
-                    Trajectory.of_episode(*(part[:, s, e] for part in (seen, actions, rewards, kinds)), last[s, e])
+                    Trajectory.of_episode(seen[:, s, e], actions[:, s, e], rewards[:, s, e], kinds[:, s, e], last[s, e])
                     for e in range(episodes)
                 ]
             )

@@ -83,7 +83,7 @@ class OneHot:
         self.outputs = self.inputs = devices * choices
 
     def _by_device(self, outputs: Tensor) -> Tensor:
-        return outputs.unflatten(-1, (self.devices, self.choices))
+        return outputs.reshape(*outputs.shape[:-1], self.devices, self.choices)
 
     def _indicators(self, choices: Tensor) -> Tensor:
         return one_hot(choices, self.choices).flatten(-2).to(torch.float32)
@@ -119,7 +119,10 @@ class OneHot:
             uniform: numbers in [0, 1), ``[..., outputs]``.
         """
         scores = outputs.numpy() + scale * gumbel(uniform) if scale else outputs.numpy()
-        return scores.reshape(*scores.shape[:-1], self.devices, self.choices).argmax(-1).astype(np.int8)
+        chosen: NDArray[np.int8] = (
+            scores.reshape(*scores.shape[:-1], self.devices, self.choices).argmax(-1).astype(np.int8)
+        )
+        return chosen
 
     def stored(self, choices: NDArray[Any]) -> NDArray[Any]:
         """What replay keeps of choices that somebody else made, ``[..., N]``."""

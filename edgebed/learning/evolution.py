@@ -84,7 +84,7 @@ def mutate(online: Ensemble, target: Ensemble, strength: float, stream: Counted,
     """
     sizes = [one[0].numel() for one in online.tensors]
     numbers = torch.from_numpy((strength * stream.normal(draw, sum(sizes))).astype(np.float32))
-    parts = numbers.split(sizes, dim=1)
+    parts = torch.split(numbers, sizes, dim=1)
     for own, slow, part in zip(online.tensors, target.tensors, parts, strict=True):
         shift = part.reshape(own.shape)
         own += shift

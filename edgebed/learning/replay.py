@@ -137,7 +137,7 @@ class Replay:
     def _find_playable(self, seed: int) -> None:
         self._playable[seed] = np.flatnonzero(self.kinds[seed] != FINAL)
 
-    def sample(self, uniform: NDArray[np.float64]) -> IntArray:
+    def sample(self, uniform: NDArray[np.float64]) -> NDArray[np.int64]:
         """Rows, each as likely as any other.
 
         Args:

@@ -8,8 +8,9 @@ a given share of the devices does.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,21 +22,11 @@ from edgebed.types import BoolArray, Float32Array, IntArray
 
 __all__ = ["Agreement", "Returns", "adaptive_returns", "fixed_returns"]
 
+Actor = Callable[[Tensor], Tensor]
+"""The target actor: ``[S, B, D]`` to ``[S, B, outputs]``."""
 
-class Agreement(Protocol):
-    """Which devices' stored decisions are those that the outputs mean, ``[..., N]``."""
-
-    def __call__(self, outputs: Tensor, stored: NDArray[Any]) -> BoolArray:
-        """Compare."""
-        ...
-
-
-class Outputs(Protocol):
-    """The target actor: ``[S, B, D]`` to ``[S, B, outputs]``."""
-
-    def __call__(self, observations: Tensor) -> Tensor:
-        """Compute."""
-        ...
+Agreement = Callable[[Tensor, NDArray[Any]], BoolArray]
+"""Which devices' stored decisions are those that the outputs mean, ``[..., N]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +79,7 @@ def adaptive_returns(
     rows: NDArray[np.int64],
     gamma: float,
     most: int,
-    actor: Outputs,
+    actor: Actor,
     agreeing: Agreement,
     share: float,
 ) -> Returns:
@@ -133,7 +124,7 @@ def _look_further(
     rows: NDArray[np.int64],
     ahead: int,
     alive: BoolArray,
-    actor: Outputs,
+    actor: Actor,
     later: Float32Array,
     outputs: Tensor,
 ) -> None:
