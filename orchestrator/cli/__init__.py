@@ -51,6 +51,11 @@ VERBS: tuple[Verb, ...] = (
         "Evaluate a policy in a scenario: fixed episodes, simulated, with an interval.",
     ),
     Verb("train", "orchestrator.cli.train", "Train policies in a scenario, with one learner, all seeds at once."),
+    Verb(
+        "calibrate",
+        "orchestrator.cli.calibrate",
+        "Fit a profile of the testbed to runs: service times, links, delays, energy.",
+    ),
     Verb("clean", "orchestrator.cli.clean", "Undo every change that deploy made on hosts."),
     Verb("trust", "orchestrator.cli.trust", "Pin host keys anew, after a host was flashed or replaced."),
     Verb("release", "orchestrator.cli.release", "Take hosts from an orchestrator that is gone."),

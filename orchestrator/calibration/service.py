@@ -1,0 +1,130 @@
+"""Service times, by host and load: ``(overhead_s + seconds_per_frame x frames) x stretch(others) x ratio``.
+
+Hosts that share processors slow each other down: ``stretch = 1 + per_other k + per_excess max(0, k + 1 - cores)`` with
+``k`` the computations of the group that went on when this one began (`edgebed.simulation.testbed.profile.Processor`).
+Lines and stretch are fitted in turns until they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebed.simulation.testbed.profile import Processor
+from orchestrator.calibration.distributions import FloatArray
+from orchestrator.calibration.fitting import LineFit, fit_line, fit_proportional
+from orchestrator.calibration.rows import Rows, others_at_start
+
+TURNS = 6
+LEAST_ROWS = 5
+LEAST_SPREAD = 0.05
+"""Standard deviation of the number of others below which their effect cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computations:
+    """What one host executed, or several alike.
+
+    Attributes:
+        frames, duration_s, others, cpu_s: ``[n]``, of each task; ``others`` as in `others_at_start`.
+        position: ``[n]``, its row.
+    """
+
+    frames: FloatArray
+    duration_s: FloatArray
+    others: FloatArray
+    cpu_s: FloatArray
+    position: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFits:
+    """The fits of hosts that were seen computing.
+
+    Attributes:
+        lines: by host. ratios of a line have the stretch taken out.
+        processors: by group.
+    """
+
+    computations: dict[str, Computations]
+    lines: dict[str, LineFit]
+    processors: dict[str, Processor]
+
+
+def computations_of(rows: Rows, group_of: Mapping[str, str]) -> dict[str, Computations]:
+    """What each host executed, devices and servers, by name; done tasks that are usable."""
+    on_device, at_server = others_at_start(rows, dict(group_of))
+    fits = rows.is_usable & rows.is_done
+    found: dict[str, Computations] = {}
+    sides = (
+        ("device_id", "device_compute_s", "device_cpu_s", rows["frames"] - _edge_frames(rows), on_device),
+        ("server", "server_compute_s", "server_cpu_s", _edge_frames(rows), at_server),
+    )
+    for host_column, duration_column, cpu_column, frames, others in sides:
+        there = fits & (rows[duration_column] > 0) & (frames > 0)
+        for host in sorted(set(rows[host_column][there])):
+            kept = there & (rows[host_column] == host)
+            found[host] = Computations(
+                frames=frames[kept],
+                duration_s=rows[duration_column][kept],
+                others=others[kept],
+                cpu_s=rows[cpu_column][kept],
+                position=np.flatnonzero(kept),
+            )
+    return found
+
+
+def _edge_frames(rows: Rows) -> FloatArray:
+    frames: FloatArray = np.nan_to_num(rows["edge_frames"])
+    return frames
+
+
+def fit_service(
+    computations: Mapping[str, Computations], group_of: Mapping[str, str], cores: Mapping[str, float]
+) -> ServiceFits:
+    """Fit every host that has enough rows, and what shared processors do.
+
+    Args:
+        computations: by host.
+        group_of: the group of processors of each host that shares some.
+        cores: of each group.
+    """
+    enough = {host: found for host, found in computations.items() if len(found) >= LEAST_ROWS}
+    processors = {group: Processor(cores=cores[group]) for group in sorted(set(group_of.values()))}
+    lines: dict[str, LineFit] = {}
+    for _ in range(TURNS):
+        for host, found in enough.items():
+            processor = processors.get(group_of.get(host, ""))
+            lines[host] = fit_line(found.frames, found.duration_s / stretch(processor, found.others))
+        for group, processor in processors.items():
+            members = [host for host in enough if group_of.get(host) == group]
+            if members:
+                processors[group] = _fit_processor(processor.cores, [(enough[host], lines[host]) for host in members])
+    return ServiceFits(dict(computations), lines, processors)
+
+
+def stretch(processor: Processor | None, others: FloatArray) -> FloatArray:
+    """How much longer computations take with so many others."""
+    if processor is None:
+        return np.ones(len(others))
+    excess = np.maximum(0.0, others + 1.0 - processor.cores)
+    found: FloatArray = 1.0 + processor.per_other * others + processor.per_excess * excess
+    return found
+
+
+def _fit_processor(cores: float, hosts: list[tuple[Computations, LineFit]]) -> Processor:
+    others = np.concatenate([found.others for found, _ in hosts])
+    ratio = np.concatenate([found.duration_s / line.at(found.frames) for found, line in hosts])
+    if np.std(others) < LEAST_SPREAD:
+        return Processor(cores=cores)
+    excess = np.maximum(0.0, others + 1.0 - cores)
+    (level, per_other, per_excess), _ = fit_proportional(ratio, np.ones(len(others)), others, excess)
+    if level <= 0:
+        return Processor(cores=cores)
+    return Processor(cores=cores, per_other=per_other / level, per_excess=per_excess / level)
