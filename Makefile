@@ -2,7 +2,7 @@
 # make test    the tests
 # make test-lab   the tests on virtual Pis (Linux, root): real sshd, systemd and links; installs a few Debian packages by apt
 # make check-cluster HOSTS=FILE   checks a real cluster from end to end and writes a result to share, runs/cluster-check.json
-# make test-learning   the tests that need torch (installs torch 2.13.0, which is large where no CPU build is at hand)
+# make test-learning   the tests that need torch, Gymnasium or Ray (installs them: torch 2.13.0 is large where no CPU build is at hand)
 # make check   everything that a change must pass: format, lint, types, tests
 # make bench   the benchmarks
 # All of them make .venv and install what they need by pip. Only test-learning installs torch.
@@ -60,12 +60,12 @@ check-cluster: $(STAMPS)-orchestrator
 	$(BIN)/python -m tests.hardware.cluster $(HOSTS) -o $(RESULT) --runs $(RUNS) $(OPTIONS)
 
 $(STAMPS)-learning: $(STAMPS)-dev
-	@echo "installing torch 2.13.0 into $(VENV)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[orchestrator,dev,learning]'
+	@echo "installing torch 2.13.0, Ray, Minari and mobile-env into $(VENV): about 2 GB of packages"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[orchestrator,dev,learning,ray,minari,cellular]'
 	@touch $@
 
 test-learning: $(STAMPS)-learning
-	$(BIN)/mypy $(wildcard workloads/digits/training/*.py)
+	$(BIN)/mypy $$(find edgebed/envs edgebed/learning workloads/digits/training -name '*.py')
 	$(BIN)/python -m pytest tests/learning
 
 lint: $(STAMPS)-dev

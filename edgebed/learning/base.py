@@ -57,7 +57,7 @@ Metrics = dict[str, list[float | None]]
 
 
 class LearnerConfig(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """Settings of a learner. Subclass it; declare each as ``Annotated[type, parameter(...)] = default``."""
+    """Settings of a learner. Subclass it, ``frozen=True``; each is ``Annotated[type, parameter(...)] = default``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ from edgebed.simulation.scenarios import make_scenario
 Float32Array = NDArray[np.float32]
 
 
-class CrossEntropyConfig(LearnerConfig):
+class CrossEntropyConfig(LearnerConfig, frozen=True):
     """Settings of the cross-entropy method."""
 
     population: Annotated[int, parameter("1", "weight vectors a generation", ge=4, le=100_000)] = 32

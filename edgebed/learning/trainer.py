@@ -29,7 +29,7 @@ from edgebed.learning import learner_class
 from edgebed.learning.base import Executor, Learner, Metrics
 from edgebed.learning.checkpoint import Checkpoint, CheckpointMeta, latest_checkpoint, save_checkpoint
 from edgebed.learning.metrics import MetricLine, MetricsFile, TensorBoardFiles, read_metrics
-from edgebed.learning.status import TrainingLog, read_status, write_status
+from edgebed.learning.status import State, TrainingLog, read_status, write_status
 from edgebed.learning.training_plan import TrainingPlan, read_training
 from edgebed.simulation.evaluation import evaluate
 from edgebed.simulation.learned import LearnedPolicy
@@ -90,7 +90,7 @@ class Trainer:
         self._next_evaluation_steps = 0
         self._last: dict[str, float | None] = {"return_exploring": None, RETURN: None}
 
-    def run(self) -> str:
+    def run(self) -> State:
         """Train to the end, or until asked to stop.
 
         Returns:
@@ -106,15 +106,16 @@ class Trainer:
             write_status(self.folder, "running", executor=self._executor)
             try:
                 state = self._train(log)
+            except KeyboardInterrupt:
+                write_status(self.folder, "interrupted", executor=self._executor)
+                raise
             except BaseException as error:
-                is_stop = isinstance(error, KeyboardInterrupt)
-                state = "interrupted" if is_stop else "failed"
-                write_status(self.folder, state, executor=self._executor, problem="" if is_stop else str(error))
+                write_status(self.folder, "failed", executor=self._executor, problem=str(error))
                 raise
             write_status(self.folder, state, executor=self._executor)
             return state
 
-    def _train(self, log: TrainingLog) -> str:
+    def _train(self, log: TrainingLog) -> State:
         learner = learner_class(self.plan.learner)(self.plan.task(), self._executor)
         with self._begin(learner, log) as (metrics, boards):
             started_s, started_steps = time.monotonic(), learner.steps

@@ -24,7 +24,7 @@ PAGE_FILE = "report.html"
 
 _COLUMNS = 3
 _EVALUATED, _EXPLORING = "#1b6ca8", "#b5651d"
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -112,7 +112,7 @@ def _curve(axes: Axes, points: Sequence[tuple[int, Sequence[float | None]]], col
         return
     steps = [step for step, _ in points]
     seeds = len(points[0][1])
-    columns = [[math.nan if values[index] is None else values[index] for _, values in points] for index in range(seeds)]
+    columns = [[_mean(values[index : index + 1]) for _, values in points] for index in range(seeds)]
     if seeds > 1:
         for column in columns:
             axes.plot(steps, column, color=colour, linewidth=0.6, alpha=0.4)

@@ -8,6 +8,7 @@ already running, whose servers have the same version of edgebed; the actors are 
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
@@ -150,7 +151,6 @@ class _Actor:
 def _import_ray(*, is_local: bool) -> Any:
     os.environ.update(_QUIET | (_LOOPBACK_ONLY if is_local else {}))  # Ray reads them when it is imported
     try:
-        import ray
+        return importlib.import_module("ray")  # not `import`, whose types take half a minute to check
     except ModuleNotFoundError:
         raise MissingExtra("ray", "--executor ray") from None
-    return ray
