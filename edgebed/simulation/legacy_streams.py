@@ -10,6 +10,7 @@ them is worked out for all environments at once.
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from edgebed.simulation.episodes import Rows
@@ -25,17 +26,24 @@ class LegacyStreams:
     """
 
     def __init__(self, batch: int, block: int) -> None:
-        self._generators = [np.random.RandomState(0) for _ in range(batch)]  # seeded at the reset
         self._block = block
         self._doubles: FloatArray = np.empty((batch, block))
         self._next: NDArray[np.intp] = np.zeros(batch, np.intp)
         self._has_second: NDArray[np.bool_] = np.zeros(batch, np.bool_)
+        self._seeds: NDArray[np.int64] = np.zeros(batch, np.int64)
+        self._drawn: NDArray[np.int64] = np.zeros(batch, np.int64)
+        self._first = np.random.RandomState(0)  # draws every stream's first block
+        self._later: dict[int, np.random.RandomState] = {}  # of those that needed more; making one is slow
 
     def seed(self, rows: Rows, seeds: NDArray[np.int64]) -> None:
         """Start these environments' streams over, as ``numpy.random.seed`` does."""
+        width = self._doubles.shape[1]
         for row, seed in zip(self._numbers(rows), seeds.tolist(), strict=True):
-            self._generators[row].seed(seed)
-            self._doubles[row] = self._generators[row].random_sample(self._doubles.shape[1])
+            self._first.seed(seed)
+            self._doubles[row] = self._first.random_sample(width)
+            self._later.pop(row, None)
+        self._seeds[rows] = seeds
+        self._drawn[rows] = width
         self._next[rows] = 0
         self._has_second[rows] = False
 
@@ -57,7 +65,7 @@ class LegacyStreams:
 
     def _tries(self, rows: Rows, pairs: NDArray[np.intp], most: int) -> NDArray[np.intp]:
         """How many pairs of doubles have to be tried until ``pairs`` of them lie in the unit disk; ``[R]``."""
-        window = most + most // 2 + 30  # pi / 4 of them do, so that this is nearly always enough
+        window = most + most // 2 + 8  # pi / 4 of them do, so that this is nearly always enough
         while True:
             doubles = self._ahead(rows, 2 * window)
             doubles *= 2.0
@@ -73,9 +81,9 @@ class LegacyStreams:
     def _ahead(self, rows: Rows, count: int) -> FloatArray:
         """The next doubles of each row, ``[R, count]``, which stay where they are."""
         self._provide(rows, count)
-        width = self._doubles.shape[1]
-        first = self._next[rows] + np.arange(len(self._next))[rows] * width
-        ahead: FloatArray = self._doubles.take(first[:, None] + np.arange(count))
+        batch, width = self._doubles.shape
+        every = as_strided(self._doubles, (batch * width - count + 1, count), (self._doubles.itemsize,) * 2)
+        ahead: FloatArray = every[self._next[rows] + np.arange(0, batch * width, width)[rows]]
         return ahead
 
     def _provide(self, rows: Rows, count: int) -> None:
@@ -89,12 +97,20 @@ class LegacyStreams:
             used = int(self._next[row])
             mine = self._doubles[row]
             mine[:-used] = mine[used:].copy()
-            mine[-used:] = self._generators[row].random_sample(used)
+            mine[-used:] = self._more(row, used)
             self._next[row] = 0
+
+    def _more(self, row: int, count: int) -> FloatArray:
+        """The next doubles of one stream that are not in its block yet."""
+        if row not in self._later:
+            self._later[row] = np.random.RandomState(self._seeds[row])
+            self._later[row].random_sample(self._drawn[row])
+        self._drawn[row] += count
+        return self._later[row].random_sample(count)
 
     def _widen(self, width: int) -> None:
         more = width + self._block - self._doubles.shape[1]
-        drawn = [generator.random_sample(more) for generator in self._generators]
+        drawn = [self._more(row, more) for row in range(len(self._next))]
         self._doubles = np.concatenate([self._doubles, np.array(drawn)], axis=1)
 
     def _numbers(self, rows: Rows) -> list[int]:

@@ -15,5 +15,4 @@ def charge_after_mj(charge_mj: FloatArray, used_j: FloatArray, harvested_j: floa
     charge: FloatArray = used_j * -MJ_PER_J
     charge += charge_mj
     charge += harvested_j * MJ_PER_J
-    np.maximum(charge, 0.0, out=charge)
-    return np.minimum(charge, capacity_mj, out=charge)
+    return np.clip(charge, 0.0, capacity_mj, out=charge)

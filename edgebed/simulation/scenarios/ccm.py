@@ -120,15 +120,14 @@ class Uploads:
     """The admitted tasks of a step, ``[A]`` each, environment by environment and device by device.
 
     Attributes:
-        row, device: whose they are; rows count within the step's.
-        upload_s: time on the air.
+        place: of each in an array ``[R, N]``, flattened.
+        count: ``[R]``, how many an environment has.
         energy_j: of sending.
         finish_s: when the server has finished.
     """
 
-    row: NDArray[np.intp]
-    device: NDArray[np.intp]
-    upload_s: FloatArray
+    place: NDArray[np.intp]
+    count: NDArray[np.intp]
     energy_j: FloatArray
     finish_s: FloatArray
 
@@ -226,67 +225,102 @@ class Ccm(EpisodicScenario):
         else:
             drawn = uniforms(stream_keys(self.seeds[rows], "tasks"), step * count, count)
         by_kind = drawn.reshape(-1, self.devices, 3).swapaxes(1, 2)
-        self._tasks[rows] = self._low + self._span * by_kind
+        tasks = self._tasks[rows]
+        np.multiply(by_kind, self._span, out=tasks)
+        tasks += self._low
+        if not isinstance(rows, slice):
+            self._tasks[rows] = tasks
 
     def _advance(self, rows: Rows, actions: NDArray[Any]) -> RowsStep:
         settings = self.parameters
         tasks = self._tasks[rows]
-        size_bit = tasks[:, 0] * BITS_PER_KIB
-        cycles = size_bit * tasks[:, 1]
-        frequency_hz = self.cpu_hz * _fraction(actions[..., 1])
+        cycles = tasks[:, 0] * BITS_PER_KIB
+        cycles *= tasks[:, 1]
+        frequency_hz = _fraction(actions[..., 1])
+        frequency_hz *= self.cpu_hz
         time_s = cycles / frequency_hz
         energy_j = computing_at_j(cycles, frequency_hz, settings.energy_coefficient, settings.energy_exponent)
-        uploads = self._uploads(self._admitted(tasks[:, 0], actions), size_bit, cycles, actions[..., 2])
-        time_s[uploads.row, uploads.device] = uploads.finish_s
-        energy_j[uploads.row, uploads.device] = uploads.energy_j
+        uploads = self._uploads(tasks[:, 0], cycles, actions)
+        time_s.ravel()[uploads.place] = uploads.finish_s
+        energy_j.ravel()[uploads.place] = uploads.energy_j
         np.minimum(time_s, settings.time_max_s, out=time_s)
-        charge_mj = charge_after_mj(self._battery_mj[rows], energy_j, settings.harvest_j, settings.battery_max_mj)
-        time_s[charge_mj <= 0.0] = settings.time_max_s
-        self._battery_mj[rows] = charge_mj
-        late_s = np.maximum(time_s - tasks[:, 2], 0.0)
-        lacking_j = np.maximum(settings.battery_min_mj - charge_mj, 0.0) / MJ_PER_J
-        self._count(rows, time_s, energy_j, late_s, uploads.row)
-        costs = settings.energy_weight * (energy_j + lacking_j)
-        costs += settings.time_weight * (time_s + late_s)
+        lacking_j = self._discharge(rows, energy_j, time_s)
+        late_s = time_s - tasks[:, 2]
+        np.maximum(late_s, 0.0, out=late_s)
+        self._count(rows, time_s, energy_j, late_s, uploads.count)
+        costs = self._costs(time_s, late_s, energy_j, lacking_j)
         if settings.streams == "published":
             self._legacy.skip_normals(rows, self.devices)
         self._draw_tasks(rows, self.step_index[rows] + 1)
-        return RowsStep(-costs.sum(axis=1), costs, np.zeros(len(costs), np.bool_))
+        total = costs.sum(axis=1)
+        return RowsStep(-total, costs, np.zeros(len(costs), np.bool_), total)
+
+    def _discharge(self, rows: Rows, energy_j: FloatArray, time_s: FloatArray) -> FloatArray | None:
+        """Draw from the batteries; what lacks to their least charge, ``[R, N]``, or None where nothing does."""
+        settings = self.parameters
+        charge_mj = charge_after_mj(self._battery_mj[rows], energy_j, settings.harvest_j, settings.battery_max_mj)
+        self._battery_mj[rows] = charge_mj
+        least = charge_mj.min()
+        if least <= 0.0:
+            time_s[charge_mj <= 0.0] = settings.time_max_s
+        if least >= settings.battery_min_mj:
+            return None
+        lacking: FloatArray = np.maximum(settings.battery_min_mj - charge_mj, 0.0)
+        lacking /= MJ_PER_J
+        return lacking
+
+    def _costs(
+        self, time_s: FloatArray, late_s: FloatArray, energy_j: FloatArray, lacking_j: FloatArray | None
+    ) -> FloatArray:
+        costs = time_s + late_s
+        costs *= self.parameters.time_weight
+        spent_j = energy_j if lacking_j is None else energy_j + lacking_j
+        costs += spent_j * self.parameters.energy_weight
+        return costs
 
     def _admitted(self, size_kib: FloatArray, actions: NDArray[Any]) -> BoolArray:
         settings = self.parameters
         offers = actions[..., 0] >= 0.0
         return admitted(offers, size_kib, actions[..., 3], settings.channels, settings.storage_kib)
 
-    def _uploads(
-        self, admitted_offers: BoolArray, size_bit: FloatArray, cycles: FloatArray, power: FloatArray
-    ) -> Uploads:
+    def _uploads(self, size_kib: FloatArray, cycles: FloatArray, actions: NDArray[Any]) -> Uploads:
         settings = self.parameters
-        row, device = np.nonzero(admitted_offers)
-        power_w = self.power_w[device] * _fraction(power[row, device])
+        place = np.flatnonzero(self._admitted(size_kib, actions))
+        row, device = np.divmod(place, self.devices)
+        count = np.bincount(row, minlength=len(cycles))
+        if not len(place):
+            return Uploads(place, count, np.zeros(0), np.zeros(0))
+        power_w = self.power_w[device] * _fraction(actions[row, device, 2])
         rate_bps = shannon_bps(settings.bandwidth_hz / settings.channels, power_w * self.gain[device])
-        upload_s = size_bit[row, device] / rate_bps
-        work_s = cycles[row, device] / settings.unit_hz
-        place = np.arange(len(row)) - np.searchsorted(row, row)
-        width = int(place.max(initial=-1)) + 1
-        table = np.full((2, len(admitted_offers), width), np.inf)
-        table[0, row, place], table[1, row, place] = upload_s, work_s
-        order = table[0].argsort(axis=1, kind="stable")
-        upload, work = np.take_along_axis(table, order[None], axis=2)
-        served = finish_on_units_s(
-            upload, np.where(np.isfinite(work), work, 0.0), settings.units, settings.server_counting == "published"
+        upload_s = size_kib[row, device] * BITS_PER_KIB / rate_bps
+        work_s = cycles.ravel()[place] / settings.unit_hz
+        column = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+        finish_s = self._serve(upload_s, work_s, row * int(count.max()) + column, (len(cycles), int(count.max())))
+        return Uploads(place, count, power_w * upload_s, finish_s)
+
+    def _serve(
+        self, upload_s: FloatArray, work_s: FloatArray, place: NDArray[np.intp], shape: tuple[int, int]
+    ) -> FloatArray:
+        """When uploads are finished; ``place`` says where each goes in a table of ``shape``, an environment a row."""
+        settings = self.parameters
+        upload, work = np.full(shape, np.inf), np.zeros(shape)
+        upload.ravel()[place], work.ravel()[place] = upload_s, work_s
+        order = upload.argsort(axis=1, kind="stable")
+        order += np.arange(0, upload.size, shape[1])[:, None]
+        finish_s = np.empty(shape)
+        finish_s.ravel()[order] = finish_on_units_s(
+            upload.take(order), work.take(order), settings.units, settings.server_counting == "published"
         )
-        finish_s = np.empty_like(served)
-        np.put_along_axis(finish_s, order, served, axis=1)
-        return Uploads(row, device, upload_s, power_w * upload_s, finish_s[row, place])
+        served: FloatArray = finish_s.take(place)
+        return served
 
     def _count(
-        self, rows: Rows, time_s: FloatArray, energy_j: FloatArray, late_s: FloatArray, row: NDArray[np.intp]
+        self, rows: Rows, time_s: FloatArray, energy_j: FloatArray, late_s: FloatArray, uploads: NDArray[np.intp]
     ) -> None:
         self._sums[0, rows] += time_s.sum(axis=1)
         self._sums[1, rows] += energy_j.sum(axis=1)
-        self._sums[2, rows] += (late_s > 0.0).sum(axis=1)
-        self._sums[3, rows] += np.bincount(row, minlength=len(time_s))
+        self._sums[2, rows] += np.count_nonzero(late_s, axis=1)
+        self._sums[3, rows] += uploads
 
     def _own_metrics(self) -> dict[str, FloatArray]:
         """``time_s_per_task``, ``energy_j_per_task``, ``miss_rate`` and ``offload_rate``."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from edgebed.simulation.random_streams import FloatArray
 from edgebed.types import BoolArray
 
-_NONE = np.iinfo(np.int64).max
+_MOST = np.iinfo(np.int64).max
 
 
 def admitted(offers: BoolArray, size: FloatArray, priority: FloatArray, places: int, storage: float) -> BoolArray:
@@ -40,35 +40,35 @@ def admitted(offers: BoolArray, size: FloatArray, priority: FloatArray, places: 
 
 
 def _filled(offers: BoolArray, size: FloatArray, priority: FloatArray, places: int, storage: float) -> BoolArray:
-    order, exists = _by_falling_priority(offers, priority)
-    flat = order + np.arange(offers.shape[1] * len(offers), step=offers.shape[1])
+    flat, exists = _by_falling_priority(offers, priority)
     sizes = size.ravel().take(flat)
-    taken = np.zeros(offers.shape, np.bool_)
+    fits = np.zeros(flat.shape, np.bool_)
     count = np.zeros(len(offers), np.int64)
     used = np.zeros(len(offers))
-    for rank in range(len(order)):
-        fits = exists[rank] & (count < places) & (used + sizes[rank] < storage)
-        if not fits.any() and (not exists[rank].any() or (count >= places).all()):
+    for rank in range(len(flat)):
+        if rank >= places and (count >= places).all():
             break
-        taken.ravel()[flat[rank][fits]] = True
-        count += fits
-        used += fits * sizes[rank]
+        fits[rank] = exists[rank] & (count < places) & (used + sizes[rank] < storage)
+        count += fits[rank]
+        used += fits[rank] * sizes[rank]
+    taken = np.zeros(offers.shape, np.bool_)
+    taken.ravel()[flat] = fits
     return taken
 
 
 def _by_falling_priority(offers: BoolArray, priority: FloatArray) -> tuple[NDArray[np.int64], BoolArray]:
-    """Devices by falling priority, ``[K, R]``, and which of these entries are offers at all.
+    """Entries of the flattened ``offers`` by falling priority, ``[K, R]``, and which of them are offers at all.
 
     One sort of integers that carry the device in their last bits is several times as fast as a stable `argsort`.
     """
     devices = offers.shape[1]
     mask = (1 << max(1, (devices - 1).bit_length())) - 1
-    bits = (0.0 - priority).view(np.int64)
-    keys = bits ^ ((bits >> 63) & _NONE)  # now integers compare as the floats did
+    none = _MOST & ~mask
+    bits = np.subtract(0.0, priority).view(np.int64)
+    keys = bits ^ ((bits >> 63) & _MOST)  # now integers compare as the floats did
     keys &= ~mask
+    np.copyto(keys, none, where=~offers)
     keys |= np.arange(devices)
-    keys[~offers] = _NONE
     keys.sort(axis=1)
     ranked = np.ascontiguousarray(keys[:, : int(offers.sum(axis=1).max(initial=0))].T)
-    exists = ranked != _NONE
-    return np.where(exists, ranked & mask, 0), exists
+    return (ranked & mask) + np.arange(0, offers.size, devices), ranked < none
