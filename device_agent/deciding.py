@@ -7,13 +7,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from device_agent.task import Task
 from edgebed.errors import BadInput
-from edgebed.policies import make_policy
+from edgebed.policies.files import make_placed
 from edgebed.protocol.cells import CellSpec
 from edgebed.protocol.messages import Decide
 from edgebed.randomness import stream
@@ -128,16 +129,25 @@ class LocalPolicy:
 
     Args:
         role: what it is used for, so that two policies of a cell do not share their draws.
+        content: the folder of the files that policies need.
 
     Raises:
         BadInput: no such policy, or a wrong option.
         SchemaMismatch: it needs features that a device does not have.
     """
 
-    def __init__(self, policy: str, options: Mapping[str, Any], device: str, cell: CellSpec, role: str) -> None:
+    def __init__(
+        self,
+        policy: str,
+        options: Mapping[str, Any],
+        device: str,
+        cell: CellSpec,
+        role: str,
+        content: Path = Path(),
+    ) -> None:
         self.spec = own_spec(cell)
         self._slot = cell.devices.index(device)
-        self._policy = make_policy(policy, self.spec, options)
+        self._policy = make_placed(policy, self.spec, options, content)
         self._policy.reset(int(stream(cell.seed, "policy", role, device).integers(2**53)))
 
     @property

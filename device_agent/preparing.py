@@ -115,10 +115,10 @@ def prepare(cell: CellSpec, workshop: Workshop, is_cancelled: Callable[[], bool]
         WorkFailed: the clips cannot be written.
     """
     check_cell(cell, workshop.device, workshop.servers)
-    policy = None
+    policy, files = None, workshop.content.folder / CONTENT_FOLDER
     if cell.placement == "device":
-        policy = LocalPolicy(cell.policy_name, cell.policy_options, workshop.device, cell, "policy")
-    fallback = LocalPolicy(cell.fallback_policy, {}, workshop.device, cell, "fallback")
+        policy = LocalPolicy(cell.policy_name, cell.policy_options, workshop.device, cell, "policy", files)
+    fallback = LocalPolicy(cell.fallback_policy, {}, workshop.device, cell, "fallback", files)
     planned = planned_tasks(
         settings_from_plain(cell.arrivals),
         cell.seed,

@@ -35,6 +35,7 @@ _decode_batch = msgspec.msgpack.Decoder(list[Record]).decode
 _decode_task = msgspec.msgpack.Decoder(TaskRecord).decode
 
 TaskListener = Callable[[int, TaskRecord], None]
+RecordListener = Callable[[int, Record], None]
 
 
 class Collector:
@@ -47,11 +48,13 @@ class Collector:
 
     Attributes:
         problems: what could not be used, a sentence each.
+        on_record: told of each new row with its serial, after it was written.
     """
 
     def __init__(self, run_folder: Path, attempts: Attempts, on_task: TaskListener = lambda serial, row: None) -> None:
         self.problems: list[str] = []
         self.on_task = on_task
+        self.on_record: RecordListener = lambda serial, record: None
         self._run_folder = run_folder
         self._attempts = attempts
         self._written: dict[str, int] = {}
@@ -164,6 +167,7 @@ class Collector:
         return self._writers[path]
 
     def _tell(self, serial: int, record: Record) -> None:
+        self.on_record(serial, record)
         if record.kind != "task":
             return
         try:

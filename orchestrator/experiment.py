@@ -13,6 +13,7 @@ import msgspec
 from pydantic import ValidationError
 
 from edgebed.errors import BadInput, Problem
+from edgebed.policies.files import pack_files
 from edgebed.protocol.cells import ChannelSettings, RewardSettings, Timeouts
 from edgebed.protocol.messages import MAX_HEADER_BYTES
 from orchestrator.documents import Document, KeyPath, Origin, dotted, load_document, parse_value
@@ -33,12 +34,17 @@ class PlannedPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     Attributes:
         label: what tables call it, unique in the experiment. name: its registered name.
         placement: None takes the setting's.
+        options: as hosts get them: files of the user's are named by their checksum, see `workloads.files`.
+        learner: registered name of the learner that has trained it; empty when none has.
+        learn: how it learns while it decides, ``{kind: online, ...}``; None when it does not.
     """
 
     label: str
     name: str
     placement: PlacementName | None = None
     options: dict[str, Any] = {}
+    learner: str = ""
+    learn: dict[str, Any] | None = None
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +98,20 @@ class WorkloadSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     folder: str
 
 
+class PolicySource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A policy that needs files: from this they can be packed again, when a run starts or is resumed.
+
+    Attributes:
+        label: whose it is. name: the policy's registered name.
+        options: with paths. folder: absolute, where relative ones start.
+    """
+
+    label: str
+    name: str
+    options: dict[str, Any]
+    folder: str
+
+
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """An experiment, checked; what is compared under which settings.
@@ -100,7 +120,7 @@ class Experiment:
         file: as it was given.
         overrides: the ``--set`` texts that were applied.
         settings: at least one.
-        workload_sources: the files that workloads need.
+        workload_sources, policy_sources: the files that workloads and policies need.
     """
 
     name: str
@@ -112,6 +132,11 @@ class Experiment:
     file: str = ""
     overrides: tuple[str, ...] = ()
     workload_sources: tuple[WorkloadSource, ...] = ()
+    policy_sources: tuple[PolicySource, ...] = ()
+
+    def options_here(self, policy: PlannedPolicy) -> dict[str, Any]:
+        """A policy's options for this machine, with paths where hosts get checksums."""
+        return next((each.options for each in self.policy_sources if each.label == policy.label), policy.options)
 
 
 def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
@@ -179,19 +204,56 @@ def read_experiment(document: Document, folder: Path) -> Experiment:
             problems += error.problems
     raise_problems(problems)
     assert file is not None
+    policies, sources = _policies(file, document, folder)
     return Experiment(
         name=file.name,
-        policies=tuple(
-            PlannedPolicy(label=each.label, name=each.name, placement=each.placement, options=each.options)
-            for each in file.policies
-        ),
+        policies=policies,
         seeds=tuple(file.seeds),
         order=file.order,
         backend=file.backend,
         settings=tuple(settings),
         file=document.file,
         workload_sources=tuple(files.sources),
+        policy_sources=sources,
     )
+
+
+def _policies(
+    file: ExperimentFile, document: Document, folder: Path
+) -> tuple[tuple[PlannedPolicy, ...], tuple[PolicySource, ...]]:
+    """The policies as hosts get them, and where the files lie that some of them need.
+
+    Raises:
+        BadInput: with everything that is wrong with the files.
+    """
+    problems: list[Problem] = []
+    planned: list[PlannedPolicy] = []
+    sources: list[PolicySource] = []
+    for index, each in enumerate(file.policies):
+        options = each.options
+        if file.placement_of(each) != "external":
+            try:
+                packed = pack_files(each.name, options, folder)
+            except BadInput as error:
+                problems += [document.problem(("policies", index), problem.message) for problem in error.problems]
+                continue
+            if packed is not None:
+                sources.append(
+                    PolicySource(label=each.label, name=each.name, options=options, folder=str(folder.absolute()))
+                )
+                options = packed.options
+        planned.append(
+            PlannedPolicy(
+                label=each.label,
+                name=each.name,
+                placement=each.placement,
+                options=options,
+                learner=each.learner,
+                learn=each.learn,
+            )
+        )
+    raise_problems(problems)
+    return tuple(planned), tuple(sources)
 
 
 class _Files:

@@ -97,18 +97,26 @@ class WorkloadChoice(Strict):
         return self
 
 
+LEARNED_POLICY = "network"
+"""The registered policy that decides with trained weights, whoever trained them."""
+
+
 class PolicyChoice(Strict):
     """An entry of ``policies``: a name, or a name with what differs.
 
     Attributes:
         label: what tables and reports call it; its name by default.
         placement: where it decides; the experiment's by default.
+        learner: who trained it, for a policy with ``weights``: there ``name`` may be the learner's.
+        learn: ``online``, or a mapping with ``kind: online`` and settings of `edgebed.learning.online_agent`.
     """
 
     name: str
     label: Name = ""
     placement: PlacementName | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    learner: str = ""
+    learn: dict[str, Any] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -117,12 +125,21 @@ class PolicyChoice(Strict):
             return {**value, "label": value["name"]}
         return value
 
+    @field_validator("learn")
+    @classmethod
+    def _learns_online(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and value.get("kind") != "online":
+            raise ValueError(f"kind is {value.get('kind')!r}; allowed: 'online'")
+        return value
+
     @model_validator(mode="after")
     def _exists(self, info: ValidationInfo) -> PolicyChoice:
         known = registered(info)
         if (self.placement or known.placement) == "external":
             return self  # someone else's program decides: there is nothing here to check it against
         check_policy_name(self.name, info)
+        if self.learn is not None and self.name != LEARNED_POLICY:
+            raise ValueError(f"`learn` is for policies with `weights`; {self.name} has none")
         kind = policy_kind(self.name)
         read_options(kind.spec, kind.options_type, self.options)  # BadInput, a ValueError, on what it does not have
         return self
@@ -225,6 +242,9 @@ class ExperimentFile(Strict):
             yield ("channels", "rate_bps"), text
         for index, policy in enumerate(self.policies):
             placement = self.placement_of(policy)
+            if policy.learn is not None and placement != "controller":
+                text = f"is for policies in the controller; {policy.label} decides at {placement!r}"
+                yield ("policies", index, "learn"), text
             if self.decide_at == "arrival" and placement != "device":
                 text = f"'arrival' is for policies that decide on the devices; {policy.label} decides at {placement!r}"
                 yield ("decide_at",), text
@@ -245,11 +265,28 @@ def spelt_out(data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(long.get("workload"), str | dict):
         long["workload"] = _workload_spelt_out(long["workload"])
     if isinstance(long.get("policies"), list):
-        long["policies"] = [{"name": each} if isinstance(each, str) else each for each in long["policies"]]
+        long["policies"] = [_policy_spelt_out(each) for each in long["policies"]]
     long["faults"] = faults_file.spelt_out(long.get("faults"))
     if isinstance(long.get("channels"), int):
         long["channels"] = {"count": long["channels"]}
     return {key: value for key, value in long.items() if value is not None or key not in _MAY_BE_EMPTY}
+
+
+def _policy_spelt_out(given: Any) -> Any:
+    """A bare name; ``weights`` beside the name, which is then the learner's; ``learn: online``."""
+    if isinstance(given, str):
+        return {"name": given}
+    if not isinstance(given, dict):
+        return given
+    long = {key: value for key, value in given.items() if key != "weights"}
+    if "weights" in given:
+        options = given.get("options") or {}
+        long["options"] = {**options, "weights": given["weights"]} if isinstance(options, dict) else options
+        if isinstance(given.get("name"), str) and given["name"] != LEARNED_POLICY:
+            long |= {"name": LEARNED_POLICY, "learner": given["name"], "label": given.get("label", given["name"])}
+    if isinstance(long.get("learn"), str):
+        long["learn"] = {"kind": long["learn"]}
+    return long
 
 
 def _workload_spelt_out(given: str | dict[str, Any]) -> dict[str, Any]:

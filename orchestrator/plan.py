@@ -98,6 +98,7 @@ def plan_of(experiment: Experiment, inventory: Inventory) -> Plan:
         hosts_file=inventory.file,
         overrides=list(experiment.overrides),
         workload_sources=list(experiment.workload_sources),
+        policy_sources=list(experiment.policy_sources),
         backend=experiment.backend,
         order=experiment.order,
         estimate=_estimate(experiment, lists),
@@ -160,7 +161,7 @@ def _policy_problems(experiment: Experiment, inventory: Inventory) -> Iterator[P
     servers = tuple(host.name for host in inventory.edge_servers)
     for setting in experiment.settings:
         spec = ObservationSpec(slots, servers, setting.channels.count)
-        names = [(each.name, each.options) for each in experiment.policies if _is_ours(each, setting)]
+        names = [(each.name, experiment.options_here(each)) for each in experiment.policies if _is_ours(each, setting)]
         for name, options in [*names, (setting.fallback_policy, {})]:
             try:
                 policy_kind(name)(spec, options)

@@ -15,7 +15,7 @@ from edgebed import __version__
 from edgebed.errors import BadInput, Problem, RunConflict
 from edgebed.metering.board import Board
 from edgebed.protocol.cells import CellSpec
-from orchestrator.experiment import PlannedPolicy, Setting, WorkloadSource
+from orchestrator.experiment import PlannedPolicy, PolicySource, Setting, WorkloadSource
 from orchestrator.faults.schedule import FaultList, PlannedFault
 from orchestrator.inventory import Host, Inventory
 from orchestrator.plan_text import plan_from_text, plan_to_text
@@ -27,7 +27,7 @@ PLAN_VERSION = 1
 _NOT_HASHED = frozenset(
     {
         *("plan_hash", "run_id", "created", "edgebed", "experiment_file", "hosts_file", "overrides", "estimate"),
-        "workload_sources",  # what is in the files is told by the checksums in the settings
+        *("workload_sources", "policy_sources"),  # what is in the files is told by their checksums
     }
 )
 _NOT_HASHED_OF_HOSTS = frozenset({"address", "ssh_port", "user", "python", "port", "peer_address", "service", "clock"})
@@ -84,7 +84,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         edgebed: the version that made the plan.
         experiment: its name.
         experiment_file, hosts_file: as given. overrides: the ``--set`` texts.
-        workload_sources: files that workloads need, as they lie on this machine.
+        workload_sources, policy_sources: files that workloads and policies need, as they lie on this machine.
         controller: name of the edge server that the controller runs beside.
         boards: content of the board files, by name.
     """
@@ -99,6 +99,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     hosts_file: str
     overrides: list[str]
     workload_sources: list[WorkloadSource] = []
+    policy_sources: list[PolicySource] = []
     backend: str
     order: Literal["blocked_random", "sequential"]
     estimate: Estimate
@@ -122,6 +123,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def hosts(self) -> list[Host]:
         """All hosts, edge servers first."""
         return [*self.edge_servers, *self.devices]
+
+    def policy(self, label: str) -> PlannedPolicy:
+        """The policy that tables call ``label``.
+
+        Raises:
+            BadInput: there is none.
+        """
+        for policy in self.policies:
+            if policy.label == label:
+                return policy
+        raise BadInput(f"the plan has no policy {label!r}; it has: {', '.join(each.label for each in self.policies)}")
 
     def cell(self, cell_id: str) -> PlannedCell:
         """The cell called ``cell_id``.
@@ -215,7 +227,7 @@ class PlannedCell:
     @property
     def policy(self) -> PlannedPolicy:
         """Its policy."""
-        return next(policy for policy in self.plan.policies if policy.label == self.cell.policy)
+        return self.plan.policy(self.cell.policy)
 
     @property
     def setting(self) -> Setting:

@@ -44,7 +44,7 @@ class Packed:
 
 @runtime_checkable
 class NeedsFiles(Protocol):
-    """The ability of a workload's class whose options name files."""
+    """The ability of a workload's or a policy's class whose options name files."""
 
     @classmethod
     def pack(cls, options: Mapping[str, Any], folder: Path) -> Packed:
@@ -92,10 +92,16 @@ def load_placed(name: str, options: Mapping[str, Any], folder: Path) -> Workload
     Raises:
         BadInput: a file is missing or has other bytes than its name says; or as `workloads.load_workload`.
     """
-    placed = {
-        key: str(_checked(str(value), folder)) if is_reference(value) else value for key, value in options.items()
-    }
-    return load_workload(name, placed)
+    return load_workload(name, placed_options(options, folder))
+
+
+def placed_options(options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Options with the path of the placed file in the place of each reference.
+
+    Raises:
+        BadInput: a file is missing or has other bytes than its name says.
+    """
+    return {key: str(_checked(str(value), folder)) if is_reference(value) else value for key, value in options.items()}
 
 
 def _checked(reference: str, folder: Path) -> Path:
@@ -108,7 +114,7 @@ def _checked(reference: str, folder: Path) -> Path:
                 digest.update(chunk)
     except OSError as error:
         raise BadInput(
-            f"{path}: a file of the workload cannot be read: {error.strerror}; start the run again"
+            f"{path}: a file of the workload or the policy cannot be read: {error.strerror}; start the run again"
         ) from None
     if digest.hexdigest() != path.name:
         raise BadInput(

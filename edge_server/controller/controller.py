@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import zmq
@@ -44,6 +45,7 @@ from edgebed.protocol.waker import Waker
 from edgebed.trace.outbox import Outbox
 from edgebed.trace.reporting import Reporter
 from edgebed.trace.schema import EpochRecord, EventRecord
+from workloads.files import CONTENT_FOLDER
 
 _log = logging.getLogger("controller")
 
@@ -259,7 +261,7 @@ class Controller:
         if cell.spec.placement != "controller":
             return
         try:
-            cell.policy = CentralPolicy(cell.spec, cell.gathering.spec)
+            cell.policy = CentralPolicy(cell.spec, cell.gathering.spec, Path(self._config.state_dir) / CONTENT_FOLDER)
         except EdgebedError as error:
             self._event("policy_failed", {"policy": cell.spec.policy, "error": str(error)})
             self._send_own_ready(str(error))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from edgebed.errors import BadInput
-from edgebed.policies import make_policy
 from edgebed.policies.base import CanTakeWeights, Policy
+from edgebed.policies.files import make_placed
 from edgebed.protocol.cells import CellSpec
 from edgebed.protocol.messages import Decide
 from edgebed.types import Decision, Observation, ObservationSpec
@@ -61,11 +62,11 @@ class Decided:
 
 
 class CentralPolicy:
-    """A policy of this process, made and seeded for one cell."""
+    """A policy of this process, made and seeded for one cell; files that it needs lie in ``folder``."""
 
-    def __init__(self, cell: CellSpec, spec: ObservationSpec) -> None:
+    def __init__(self, cell: CellSpec, spec: ObservationSpec, folder: Path = Path()) -> None:
         self._spec = spec
-        self._policy: Policy = make_policy(cell.policy_name, spec, cell.policy_options)
+        self._policy: Policy = make_placed(cell.policy_name, spec, cell.policy_options, folder)
         self._policy.reset(cell.seed)
 
     def decide(self, observation: Observation) -> Decided:

@@ -114,15 +114,16 @@ class Ddpg:
             "target_critic": self.target_critic,
         }
 
-    def update(self, batch: Batch, rate_scale: float = 1.0) -> Losses:
+    def update(self, batch: Batch, rate_scale: float = 1.0, *, is_actor_learning: bool = True) -> Losses:
         """One step of the critic, one of the actor, and the targets' move.
 
         Args:
             batch: see `Batch`.
             rate_scale: factor of both step sizes.
+            is_actor_learning: False leaves the actor as it is: for a critic that has still to get to know it.
         """
         critic_loss, critic_norm = self._learn_values(batch, rate_scale)
-        actor_loss, actor_norm = self._learn_actions(batch.observations, rate_scale)
+        actor_loss, actor_norm = self._learn_actions(batch.observations, rate_scale if is_actor_learning else 0.0)
         self.target_actor.move_towards(self.actor, self.settings.tau)
         self.target_critic.move_towards(self.critic, self.settings.tau)
         return Losses(critic_loss, actor_loss, critic_norm, actor_norm)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from edgebed.errors import BadInput
-from edgebed.policies.base import Options, Policy, settle
+from edgebed.policies.base import Options, Policy, read_options, settle
 from edgebed.policies.forward import Layer, Network
 from edgebed.policies.heads import Head
 from edgebed.policies.hosts_features import device_block
@@ -23,8 +24,9 @@ from edgebed.policies.hosts_mapping import (
     read_mapping,
 )
 from edgebed.policies.inputs import Inputs
-from edgebed.policies.policy_file import JOINT, PolicyFile, load_policy, save_policy
+from edgebed.policies.policy_file import JOINT, PolicyFile, load_policy, pack_policy, save_policy
 from edgebed.types import Decision, Float32Array, Observation, ObservationSpec, Placement, PolicySpec, Site
+from workloads.files import Packed, reference_to
 
 __all__ = ["Head", "Inputs", "Layer", "Network", "NetworkPolicy", "PolicyFile", "load_policy", "save_policy"]
 
@@ -88,6 +90,26 @@ class NetworkPolicy(Policy):
             BadInput: they are damaged, or do not fit the observations; nothing has changed.
         """
         self._use(replace(load_policy(content), version=version))
+
+    @classmethod
+    def pack(cls, options: Mapping[str, Any], folder: Path) -> Packed:
+        """The weights as one file for hosts; see `workloads.files.NeedsFiles`.
+
+        Args:
+            options: ``weights`` is looked for in ``folder`` first, then in the current one.
+            folder: that of the experiment.
+
+        Raises:
+            BadInput, SchemaMismatch: there are no weights, or they are damaged.
+        """
+        given = read_options(cls.spec, cls.options_type, options)
+        assert isinstance(given, NetworkOptions)
+        if not given.weights:
+            raise BadInput("policy network: needs `weights`, the folder of a trained policy")
+        beside = folder / given.weights
+        content = pack_policy(beside if beside.exists() else given.weights)
+        reference = reference_to(content)
+        return Packed(dict(options) | {"weights": reference}, {reference: content})
 
     @property
     def placements(self) -> tuple[Placement, ...]:

@@ -26,6 +26,7 @@ from orchestrator.retrieve import collect_logs
 
 if TYPE_CHECKING:
     from orchestrator.faults.driver import FaultDriver
+    from orchestrator.online.driver import LearningDriver
 
 STOP_GRACE_S = 6.0
 """How long programs may take to end by themselves: an edge server finishes what it has for up to 5 s."""
@@ -154,6 +155,7 @@ def assemble(
         patience=patience,
         on_turn=on_turn,
         faults=_fault_driver(plan, deployment, journal, clock, run_clock),
+        learning=_learning_driver(plan, folder, journal),
     )
     conductor = Conductor(session, attempts, run_clock)
     return Hosts(
@@ -180,3 +182,16 @@ def _fault_driver(
     from orchestrator.faults.driver import FaultDriver
 
     return FaultDriver(plan, deployment, journal, clock, run_clock.now_s)
+
+
+def _learning_driver(plan: Plan, folder: Path, journal: Journal) -> LearningDriver | None:
+    """Who leads the learners of a plan; None when no policy learns, and then nothing of it is loaded.
+
+    Raises:
+        MissingExtra: what learners need is not installed.
+    """
+    if not any(policy.learn for policy in plan.policies):
+        return None
+    from orchestrator.online.driver import LearningDriver
+
+    return LearningDriver(plan, folder, journal)

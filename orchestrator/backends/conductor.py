@@ -189,6 +189,8 @@ class Conductor:
         self._joins_seen = self._session.control.joins
         if self._session.faults is not None:
             self._session.faults.begin(self.watch.spec, self.start_s)
+        if self._session.learning is not None:
+            self._session.learning.begin(self.watch.spec)
         self._session.journal.note("cell_started", cell=attempt.cell_id, attempt=attempt.attempt, serial=attempt.serial)
 
     def _follow(self) -> None:
@@ -233,6 +235,8 @@ class Conductor:
             is_over: nobody runs it any more; so nobody tells when it has sent everything, and the files are asked.
         """
         self._session.doing = "collecting"
+        if self._session.learning is not None:
+            self._session.learning.end()
         self._session.lift_faults(self._session.patience.lift_s)
         lost_before = dict(self.watch.given_up)
         attempt.reason = reason

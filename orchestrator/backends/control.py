@@ -93,9 +93,9 @@ class ControlLink:
             yield message, None if payload is None else payload.bytes
         self._link.tick(self._clock.now_s())
 
-    def send(self, message: AnyMessage) -> bool:
+    def send(self, message: AnyMessage, payload: bytes | None = None) -> bool:
         """Send; False when the link is down."""
-        return self._link.send(message)
+        return self._link.send(message, payload)
 
     def close(self) -> None:
         """Leave, without a word: by now the controller has been ended, or goes on with what it does."""

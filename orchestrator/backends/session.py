@@ -35,6 +35,7 @@ from orchestrator.retrieve import Recovered, fetch_outbox
 
 if TYPE_CHECKING:
     from orchestrator.faults.driver import FaultDriver
+    from orchestrator.online.driver import LearningDriver
 
 T = TypeVar("T")
 
@@ -76,6 +77,7 @@ class Session:
         deployment: the hosts, brought up by `open` or `adopt`.
         on_turn: called about every 0.1 s, for whoever shows how things go.
         faults: what is done to the hosts while cells run; None when nothing is.
+        learning: what learns while cells run; None when nothing does.
 
     Attributes:
         watch: the members of the current or last cell.
@@ -96,6 +98,7 @@ class Session:
         patience: Patience | None = None,
         on_turn: Callable[[Session], None] = lambda session: None,
         faults: FaultDriver | None = None,
+        learning: LearningDriver | None = None,
     ) -> None:
         self.deployment = deployment
         self.patience = patience or Patience()
@@ -106,6 +109,9 @@ class Session:
         self.limits = limits or Liveness()
         self.on_turn = on_turn
         self.faults = faults
+        self.learning = learning
+        if learning is not None:
+            collector.on_record = learning.hear
         self.collector = collector
         self.journal = journal
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -211,6 +217,8 @@ class Session:
             self._control.close()
             self._control = None
         self.context.destroy(linger=0)
+        if self.learning is not None:
+            self.learning.close()
 
     # -- one turn -----------------------------------------------------------------------------------------------------
 
@@ -225,6 +233,8 @@ class Session:
                 self._control.send(acknowledgement)
             if self._control.is_up and self.watch is not None:
                 self.watch.hear_controller(self.clock.now_s())
+            if self.learning is not None:
+                self.learning.turn(self._control)
         self._look_at_programs()
         if self.faults is not None:
             self.faults.turn()

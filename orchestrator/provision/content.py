@@ -1,4 +1,4 @@
-"""The files that a run's workloads need, on their way to the hosts: packed again from their sources, placed once.
+"""The files that workloads and policies need, on their way to the hosts: packed again from their sources, placed once.
 
 A host behind SSH keeps them in ``~/.edgebed/content``, by checksum, so that the next run with the same model and images
 sends nothing; `edgebed clean` removes them. On this machine they go with the run's state folder.
@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 
 from edgebed.errors import RunConflict
+from edgebed.policies.files import pack_files
 from orchestrator.plan_file import Plan
 from orchestrator.provision.layout import HostFolder
 from orchestrator.remote.base import Remote
@@ -20,7 +21,7 @@ KEPT = '"$HOME"/.edgebed/content'
 
 
 def content_of(plan: Plan) -> dict[str, bytes]:
-    """The content of the files that hosts need, by reference; empty for workloads that need none.
+    """The content of the files that hosts need, by reference; empty when nothing needs any.
 
     Raises:
         BadInput: a file cannot be read any more.
@@ -30,12 +31,17 @@ def content_of(plan: Plan) -> dict[str, bytes]:
     for source in plan.workload_sources:
         packed = pack_workload(source.workload, source.options, Path(source.folder))
         files |= packed.files if packed is not None else {}
-    wanted = {value for setting in plan.settings for value in setting.workload_options.values() if is_reference(value)}
+    for policy in plan.policy_sources:
+        packed = pack_files(policy.name, policy.options, Path(policy.folder))
+        files |= packed.files if packed is not None else {}
+    options = [*(setting.workload_options for setting in plan.settings), *(each.options for each in plan.policies)]
+    wanted = {value for each in options for value in each.values() if is_reference(value)}
     if not wanted <= files.keys():
-        where = ", ".join(f"{source.workload} ({source.folder})" for source in plan.workload_sources)
+        where = [f"{source.workload} ({source.folder})" for source in plan.workload_sources]
+        where += [f"{source.label} ({source.options.get('weights', source.folder)})" for source in plan.policy_sources]
         raise RunConflict(
-            f"the model or the images have changed since the run was planned: {where}; put the files back as they "
-            "were, or start a new run with `edgebed run`"
+            f"the model, the images or the weights have changed since the run was planned: {', '.join(where)}; put the "
+            "files back as they were, or start a new run with `edgebed run`"
         )
     return {name: files[name] for name in sorted(wanted)}
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ def test_a_load_that_cannot_be_is_not_known(load: list[float]) -> None:
 
 
 def test_the_decision_is_that_of_the_own_slot() -> None:
-    policy = LocalPolicy("all_edge", {}, DEVICE, CELL, "policy")
+    policy = LocalPolicy("all_edge", {}, DEVICE, CELL, "policy", Path())
     spec = own_spec(CELL)
     decision, compute_s = policy.decide(own_observation(spec, 1, VALUES, [[], []], [False, True], 0))
     assert (decision.site, decision.server) == (Site.EDGE, 1), "the first server is out of reach"
@@ -46,18 +48,18 @@ def test_devices_do_not_draw_in_step() -> None:
     spec = own_spec(CELL)
     drawn = {}
     for device, role in [("pi-0", "policy"), (DEVICE, "policy"), (DEVICE, "fallback")]:
-        policy = LocalPolicy("uniform_random", {}, device, CELL, role)
+        policy = LocalPolicy("uniform_random", {}, device, CELL, role, Path())
         slot = CELL.devices.index(device)
         observation = own_observation(spec, slot, VALUES, [[], []], [True, True], 0)
         drawn[device, role] = tuple(str(policy.decide(observation)[0]) for _ in range(30))
     assert len(set(drawn.values())) == 3
-    again = LocalPolicy("uniform_random", {}, DEVICE, CELL, "policy")
+    again = LocalPolicy("uniform_random", {}, DEVICE, CELL, "policy", Path())
     observation = own_observation(spec, 1, VALUES, [[], []], [True, True], 0)
     assert tuple(str(again.decide(observation)[0]) for _ in range(30)) == drawn[DEVICE, "policy"]
 
 
 def test_a_decision_out_of_range_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = LocalPolicy("all_edge", {}, DEVICE, CELL, "policy")
+    policy = LocalPolicy("all_edge", {}, DEVICE, CELL, "policy", Path())
     decide = policy._policy.decide
 
     def wrong(observation: object) -> object:

@@ -1,0 +1,169 @@
+"""Learning while the testbed runs: a DDPG agent that begins with a trained policy and goes on from measured epochs.
+
+The policy's own critic goes on learning where its file has one. Without one the critic is new, and the actor stays as
+it is until the critic has got to know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import torch
+
+from edgebed.errors import BadInput, SchemaMismatch, WorkFailed
+from edgebed.learning.base import LearnerConfig, parameter
+from edgebed.learning.ddpg import Batch, Ddpg, DdpgSettings
+from edgebed.learning.encodings import OneHot
+from edgebed.learning.experience import Transition
+from edgebed.learning.noise import Counted
+from edgebed.learning.replay import RUNNING, Replay, Trajectory
+from edgebed.learning.returns import fixed_returns
+from edgebed.policies.forward import Network
+from edgebed.policies.policy_file import ACTOR, JOINT, PolicyFile
+
+CRITIC = "critic"
+
+
+class OnlineConfig(LearnerConfig):
+    """Settings of learning online; ``learn: {kind: online, ...}`` in an experiment."""
+
+    updates: Annotated[int, parameter("1", "gradient steps for each joint transition", ge=1, le=1000)] = 4
+    batch: Annotated[int, parameter("1", "samples an update; before so many transitions nothing is learned", ge=1)] = 16
+    actor_after: Annotated[int, parameter("1", "updates of a new critic before the actor moves", ge=0)] = 200
+    actor_rate: Annotated[float, parameter("1", "step size of the actor", gt=0)] = 1e-5
+    critic_rate: Annotated[float, parameter("1", "step size of the critic", gt=0)] = 3e-4
+    tau: Annotated[float, parameter("1", "share by which targets follow at an update", gt=0, le=1)] = 0.01
+    gamma: Annotated[float, parameter("1", "discount of an epoch", ge=0, lt=1)] = 0.9
+    n_step: Annotated[int, parameter("1", "epochs of measured cost before the critic's estimate", ge=1, le=50)] = 3
+    publish_s: Annotated[float, parameter("s", "least time between two versions", ge=0)] = 2.0
+
+
+class OnlineAgent:
+    """One agent for one cell.
+
+    Args:
+        policy: joint, a choice a device.
+        seed: of the cell.
+        config: see `OnlineConfig`.
+
+    Attributes:
+        transitions, updates: so far.
+
+    Raises:
+        BadInput: the policy is none that this can go on with; what would do is named.
+    """
+
+    def __init__(self, policy: PolicyFile, seed: int, config: OnlineConfig) -> None:
+        if policy.scope != JOINT or policy.head.kind != "categorical_per_device":
+            raise BadInput(
+                f"policy {policy.version}: is of scope {policy.scope} with a head {policy.head.kind}; learning online "
+                "needs scope joint and categorical_per_device, as dc_drl trains"
+            )
+        self.config, self._policy = config, policy
+        self.transitions = self.updates = 0
+        devices = len(policy.slots)
+        self._encoding = OneHot(devices, len(policy.choices), 1.0)
+        hidden = tuple(layer.outputs for layer in policy.actor.layers[:-1])
+        settings = DdpgSettings(hidden, config.actor_rate, config.critic_rate, config.tau, huber=1.0)
+        critic = policy.networks.get(CRITIC)
+        heads = devices if critic is None else critic.outputs
+        self._ddpg = Ddpg(policy.width, self._encoding, (seed,), settings, heads)
+        self._take_over(ACTOR, policy.actor)
+        if critic is not None:
+            self._take_over(CRITIC, critic)
+        self._actor_after = 0 if critic is not None else config.actor_after
+        self._replay = Replay(1, 50_000)
+        self._rows = Counted((seed,), "online", "replay")
+        self._chain: list[Transition] = []
+        self._fresh = 0
+
+    def _take_over(self, name: str, network: Network) -> None:
+        given = {}
+        for index, layer in enumerate(network.layers):
+            given[f"{name}.{2 * index}"] = layer.weight[None]
+            given[f"{name}.{2 * index + 1}"] = layer.bias[None, None]
+        try:
+            for own in (name, f"target_{name}"):
+                self._ddpg.networks[own].load_state(name, given)
+        except (SchemaMismatch, KeyError) as error:
+            raise BadInput(f"policy {self._policy.version}: its {name} cannot be trained here: {error}") from None
+
+    def observe(self, transition: Transition) -> None:
+        """Remember an epoch; epochs that follow each other are kept together."""
+        if self._chain and (not transition.follows or len(self._chain) >= 4 * self.config.n_step):
+            self._store()
+        self._chain.append(transition)
+        self.transitions += 1
+        self._fresh += 1
+        if len(self._chain) >= 2 * self.config.n_step:
+            self._store()
+
+    def _store(self) -> None:
+        chain, self._chain = self._chain, []
+        heads = self._ddpg.critic.sizes[-1]
+        costs = np.stack([one.costs for one in chain])
+        rewards = -costs if heads > 1 else -costs.mean(axis=1, keepdims=True)
+        scaled = self._policy.inputs
+        episode = Trajectory.of_episode(
+            scaled(np.stack([one.observation for one in chain])),
+            self._encoding.stored(np.stack([one.actions for one in chain])),
+            rewards.astype(np.float32),
+            np.full(len(chain), RUNNING, np.int8),
+            scaled(chain[-1].later[None])[0],
+        )
+        self._replay.append([episode])
+
+    def learn(self) -> dict[str, float]:
+        """The gradient steps that are owed for what was observed since; empty when there is too little to learn from.
+
+        Raises:
+            WorkFailed: a loss is not finite.
+        """
+        if not self._fresh or self._replay.sizes.min() < self.config.batch:
+            return {}
+        owed, self._fresh = min(self._fresh * self.config.updates, 200), 0
+        losses: dict[str, float] = {}
+        for _ in range(owed):
+            losses = self._learn_once()
+        return losses
+
+    def _learn_once(self) -> dict[str, float]:
+        rows = self._replay.sample(self._rows.uniform(self.updates, self.config.batch))
+        returns = fixed_returns(self._replay, rows, self.config.gamma, self.config.n_step)
+        batch = Batch(
+            observations=torch.from_numpy(self._replay.take("observations", rows)),
+            inputs=self._encoding.encoded(self._replay.take("actions", rows)),
+            returns=torch.from_numpy(returns.sums),
+            discounts=torch.from_numpy(returns.discounts),
+            later=torch.from_numpy(returns.later),
+        )
+        found = self._ddpg.update(batch, is_actor_learning=self.updates >= self._actor_after)
+        self.updates += 1
+        losses = {"critic_loss": float(found.critic[0]), "actor_loss": float(found.actor[0])}
+        if not all(map(np.isfinite, losses.values())):
+            raise WorkFailed(
+                f"after {self.updates} updates a loss is not finite: {losses}; lower actor_rate and critic_rate"
+            )
+        return losses
+
+    def policy(self, version: str) -> PolicyFile:
+        """The actor as it is now."""
+        networks: dict[str, Network] = {ACTOR: Network(self._ddpg.actor.layers(0))}
+        return replace(self._policy, networks=networks, version=version)
+
+
+def read_online_config(given: Mapping[str, Any]) -> OnlineConfig:
+    """The settings, checked.
+
+    Raises:
+        BadInput: one is unknown, of the wrong type or out of range.
+    """
+    try:
+        return msgspec.convert(dict(given), OnlineConfig)
+    except msgspec.ValidationError as error:
+        allowed = ", ".join(OnlineConfig.__struct_fields__)
+        raise BadInput(f"learn: {error}; allowed: {allowed}") from None
