@@ -7,7 +7,7 @@ goes on and shows it absent (``present``), the parallel one truncates its agent.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -17,7 +17,7 @@ from pettingzoo import ParallelEnv
 from edgebed.backend import Backend, EpisodePlan
 from edgebed.envs.backend_episode import BackendEpisode, EpisodeStep, EpochReward, RewardWhen
 from edgebed.envs.gym import SEEDS
-from edgebed.envs.parallel import Rewards
+from edgebed.envs.parallel import ParallelAnswer, Rewards
 from edgebed.envs.seeding import episode_seed
 from edgebed.envs.spaces import (
     Column,
@@ -50,7 +50,7 @@ class _Seeds:
         return episode_seed(self._first, self._episode)
 
 
-class BackendEnv(gymnasium.Env[Float32Array, Any]):
+class BackendEnv(gymnasium.Env[Any, Any]):
     """All devices of a plan as one agent, whose action is an index a device: 0 = run here, else server and channel.
 
     ``info`` of a step: ``epoch`` (of the observation), ``present [N]``, ``action_mask [N, actions]`` (1 = allowed),
@@ -65,7 +65,7 @@ class BackendEnv(gymnasium.Env[Float32Array, Any]):
             the sum of the rewards that have become final since the last step; ``info["rewards"]`` says of which epochs.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
 
     def __init__(self, backend: Backend[Any], plan: EpisodePlan, reward: RewardWhen = "wait") -> None:
         self.episode = BackendEpisode(backend, plan, reward)
@@ -117,7 +117,8 @@ class BackendEnv(gymnasium.Env[Float32Array, Any]):
 
     def _seen(self, observation: Observation) -> Float32Array:
         joint = np.concatenate([device_block(observation).ravel(), observation.server])
-        return np.clip(joint, self._box.low, self._box.high, dtype=np.float32)
+        seen: Float32Array = np.clip(joint, self._box.low, self._box.high, dtype=np.float32)
+        return seen
 
     def _info(self, step: EpisodeStep) -> dict[str, Any]:
         return {
@@ -130,7 +131,7 @@ class BackendEnv(gymnasium.Env[Float32Array, Any]):
         }
 
 
-class ParallelBackendEnv(ParallelEnv[str, Float32Array, Any]):
+class ParallelBackendEnv(ParallelEnv[str, Float32Array, Any]):  # type: ignore[misc]  # untyped: their package has no types
     """The devices of a plan as agents, each with its own view: its features, then the servers'.
 
     An agent whose device is lost is truncated, and stays out until the next episode; its device then runs its tasks
@@ -143,7 +144,7 @@ class ParallelBackendEnv(ParallelEnv[str, Float32Array, Any]):
         rewards: ``shared``: every agent gets the sum over all devices; ``own``: that of its own tasks.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "name": "edgebed_backend_v0", "is_parallelizable": True}
+    metadata: dict[str, Any] = {"render_modes": [], "name": "edgebed_backend_v0", "is_parallelizable": True}  # noqa: RUF012
 
     def __init__(
         self, backend: Backend[Any], plan: EpisodePlan, reward: RewardWhen = "wait", rewards: Rewards = "shared"
@@ -208,7 +209,7 @@ class ParallelBackendEnv(ParallelEnv[str, Float32Array, Any]):
         """Close the backend."""
         self.episode.close()
 
-    def _answer(self, step: EpisodeStep) -> Any:
+    def _answer(self, step: EpisodeStep) -> ParallelAnswer:
         agents, present = self.agents, step.observation.present
         of_each = step.rewards(len(self.possible_agents))
         shared = float(of_each.sum())

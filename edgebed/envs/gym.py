@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -17,7 +17,7 @@ SEEDS = 2**31
 """Seeds that are drawn when none is given lie below it."""
 
 
-class GymScenario(gymnasium.Env[Float32Array, Any]):
+class GymScenario(gymnasium.Env[Any, Any]):
     """All devices of a scenario as one agent.
 
     ``reset(seed=K)`` starts the episode with the environment's seed K, as ``edgebed evaluate --seed K`` does. The time
@@ -27,7 +27,7 @@ class GymScenario(gymnasium.Env[Float32Array, Any]):
         scenario: becomes this environment's own.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario

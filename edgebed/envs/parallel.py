@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium.spaces import Space
@@ -17,9 +17,13 @@ from edgebed.simulation.network_actor import slot_names
 from edgebed.types import Float32Array
 
 Rewards = Literal["shared", "own"]
+ParallelAnswer = tuple[
+    dict[str, Float32Array], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
+]
+"""What a step gives: observations, rewards, terminations, truncations and infos, by agent."""
 
 
-class ParallelScenario(ParallelEnv[str, Float32Array, Any]):
+class ParallelScenario(ParallelEnv[str, Float32Array, Any]):  # type: ignore[misc]  # untyped: their package has no types
     """The devices of a scenario as agents, named by their slots.
 
     Args:
@@ -27,7 +31,7 @@ class ParallelScenario(ParallelEnv[str, Float32Array, Any]):
         rewards: ``shared``: every agent gets the scenario's reward; ``own``: minus the cost of its own task.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "name": "edgebed_scenario_v0", "is_parallelizable": True}
+    metadata: dict[str, Any] = {"render_modes": [], "name": "edgebed_scenario_v0", "is_parallelizable": True}  # noqa: RUF012
 
     def __init__(self, scenario: Scenario, rewards: Rewards = "shared") -> None:
         if rewards not in ("shared", "own"):
@@ -57,7 +61,8 @@ class ParallelScenario(ParallelEnv[str, Float32Array, Any]):
 
     def state(self) -> Float32Array:
         """What all devices know together: the joint observation."""
-        return self.scenario.observe().joint()[0]
+        joint: Float32Array = self.scenario.observe().joint()[0]
+        return joint
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -89,7 +94,7 @@ class ParallelScenario(ParallelEnv[str, Float32Array, Any]):
         step = self.scenario.step(to_layout(self.scenario.actions, joint, (1, self.scenario.devices)))
         return self._answer(step)
 
-    def _answer(self, step: BatchStep) -> Any:
+    def _answer(self, step: BatchStep) -> ParallelAnswer:
         agents = self.agents
         terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
         shared = float(step.reward[0])
