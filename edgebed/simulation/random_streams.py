@@ -36,6 +36,22 @@ def stream_keys(seeds: ArrayLike, *names: str | int) -> Uint64Array:
     return _mixed(_mixed(np.asarray(seeds).astype(np.uint64) * _WEYL + _WEYL) ^ salt)
 
 
+def words(keys: Uint64Array, first: int | NDArray[np.int64], count: int) -> Uint64Array:
+    """Random 64-bit words, at positions ``first`` to ``first + count - 1`` of each stream.
+
+    Args:
+        keys: ``[B]``, see `stream_keys`.
+        first: position of the first word, for all environments or ``[B]``, one for each.
+        count: how many from each stream.
+
+    Returns:
+        ``[B, count]``.
+    """
+    positions = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _WEYL
+    starts = keys + np.asarray(first).astype(np.uint64) * _WEYL
+    return _mix(starts[:, None] + positions)
+
+
 def uniforms(keys: Uint64Array, first: int | NDArray[np.int64], count: int) -> FloatArray:
     """Uniform numbers in [0, 1), at positions ``first`` to ``first + count - 1`` of each stream.
 
@@ -47,11 +63,9 @@ def uniforms(keys: Uint64Array, first: int | NDArray[np.int64], count: int) -> F
     Returns:
         ``[B, count]``.
     """
-    positions = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _WEYL
-    starts = keys + np.asarray(first).astype(np.uint64) * _WEYL
-    mixed = _mixed(starts[:, None] + positions)
+    mixed = words(keys, first, count)
     mixed >>= np.uint64(11)
-    numbers: FloatArray = np.multiply(mixed, _TO_UNIT, dtype=np.float64)
+    numbers: FloatArray = mixed.view(np.int64) * _TO_UNIT
     return numbers
 
 
@@ -68,11 +82,17 @@ def normals(keys: Uint64Array, first: int | NDArray[np.int64], count: int) -> Fl
 
 
 def _mixed(words: Uint64Array) -> Uint64Array:
-    """SplitMix64's finaliser; a bijection of 64 bits."""
-    words = words.copy()
-    words ^= words >> np.uint64(30)
+    return _mix(words.copy())
+
+
+def _mix(words: Uint64Array) -> Uint64Array:
+    """SplitMix64's finaliser, in place; a bijection of 64 bits."""
+    shifted = words >> np.uint64(30)
+    words ^= shifted
     words *= _FIRST
-    words ^= words >> np.uint64(27)
+    np.right_shift(words, np.uint64(27), out=shifted)
+    words ^= shifted
     words *= _SECOND
-    words ^= words >> np.uint64(31)
+    np.right_shift(words, np.uint64(31), out=shifted)
+    words ^= shifted
     return words

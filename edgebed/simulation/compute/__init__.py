@@ -19,7 +19,7 @@ class Served(NamedTuple):
     """What a server did with the tasks of an epoch.
 
     Attributes:
-        finish_s: ``[B, N]``, since the epoch began; infinite for tasks that did not come.
+        finish_s: ``[B, N]``, since the epoch began; it means nothing for tasks that did not come.
         backlog_s: ``[B]``, seconds of work left at the end of the epoch.
     """
 
@@ -40,7 +40,7 @@ class ServerModel(Protocol):
         """Serve.
 
         Args:
-            ready_s: ``[B, N]``, when each task has arrived, since the epoch began; infinite: it does not come.
+            ready_s: ``[B, N]``, when each task has arrived, since the epoch began; positive and finite.
             work_s: ``[B, N]``, processing time of each task, alone; 0 for tasks that do not come.
             backlog_s: ``[B]``, seconds of work left from earlier epochs.
             epoch_s: length of the epoch.

@@ -1,11 +1,15 @@
 """One processor, first come first served, by the end of the upload.
 
 ``finish_0 = max(ready_0, backlog) + work_0`` and ``finish_k = max(ready_k, finish_{k-1}) + work_k``, k in order of
-arrival, equal arrivals in order of device; then ``backlog <- max(0, backlog + sum of work - epoch)``. Qiu et al. 2021
-(DC-DRL). Their published code multiplies the processing time by the number of offloaders; the equation does not.
+arrival; then ``backlog <- max(0, backlog + sum of work - epoch)``. Qiu et al. 2021 (DC-DRL). Their published code
+multiplies the processing time by the number of offloaders; the equation does not.
 
 The recursion is Lindley's (1952): with the running sum ``W_k`` of the work,
-``finish_k = W_k + max(backlog, max over j <= k of (ready_j - W_{j-1}))``, which needs no loop.
+``finish_k = W_k + max(backlog, max over j <= k of (ready_j - W_{j-1}))``, which needs no loop over tasks. A task
+without work delays nobody, so those that do not come need not be taken out.
+
+Arrivals are ordered by a number that has the device's index in place of the last bits of the time: that is much faster
+than sorting indices. Arrivals that differ by less (a part in 2^52, times N) count as equal, and go in order of device.
 """
 
 from __future__ import annotations
@@ -14,25 +18,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebed.simulation.compute import Served
+from edgebed.simulation.compute.backlog import left_over_s
+from edgebed.simulation.places import row_starts
+
+
+def arrival_order(ready_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Places of the tasks in the flattened ``[B, N]`` array, in order of arrival: ``[N, B]``.
+
+    Args:
+        ready_s: ``[B, N]``, positive and finite.
+    """
+    batch, devices = ready_s.shape
+    mask = (1 << (devices - 1).bit_length()) - 1
+    # Positive floats are in the order of their bits.
+    packed = ready_s.view(np.int64) & ~mask
+    packed |= row_starts(devices, batch, 1).T
+    packed.sort(axis=1)
+    packed &= mask
+    packed += row_starts(batch, devices, devices)
+    return np.ascontiguousarray(packed.T)
+
+
+def running(combine: np.ufunc, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Running sums or maxima along the first axis, in ``log2`` passes (Hillis and Steele 1986).
+
+    Faster than ``ufunc.accumulate``, which goes number by number.
+
+    Args:
+        combine: ``np.add`` or ``np.maximum``.
+        values: ``[N, B]``; overwritten.
+    """
+    stride = 1
+    spare = np.empty_like(values)
+    while stride < len(values):
+        combine(values[stride:], values[:-stride], out=spare[stride:])
+        spare[:stride] = values[:stride]
+        values, spare = spare, values
+        stride *= 2
+    return values
 
 
 def first_come_first_served(
     ready_s: NDArray[np.float64], work_s: NDArray[np.float64], backlog_s: NDArray[np.float64], epoch_s: float
 ) -> Served:
     """See `edgebed.simulation.compute.ServerModel`."""
-    place = np.argsort(ready_s, axis=1, kind="stable")
-    place += (np.arange(len(place)) * place.shape[1])[:, None]
-    work = work_s.take(place)
-    done_s = np.cumsum(work, axis=1)
-    start_s = ready_s.take(place)
-    start_s -= done_s
+    place = arrival_order(ready_s)
+    work = work_s.take(place, mode="clip")
+    start_s = ready_s.take(place, mode="clip")
     start_s += work
-    np.maximum(start_s[:, 0], backlog_s, out=start_s[:, 0])
-    np.maximum.accumulate(start_s, axis=1, out=start_s)
+    done_s = running(np.add, work)
+    start_s -= done_s
+    np.maximum(start_s[0], backlog_s, out=start_s[0])
+    start_s = running(np.maximum, start_s)
     start_s += done_s
-    finish_s = np.empty_like(start_s)
+    finish_s = np.empty_like(ready_s)
     finish_s.ravel()[place.ravel()] = start_s.ravel()
-    return Served(finish_s, np.maximum(backlog_s + done_s[:, -1] - epoch_s, 0.0))
+    return Served(finish_s, left_over_s(backlog_s, done_s[-1], epoch_s))
 
 
 MODEL = first_come_first_served

@@ -16,23 +16,28 @@ from edgebed.simulation.models import model_in, models_in
 __all__ = ["CostModel", "Prices", "TaskResults", "cost_model", "cost_names"]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskResults:
-    """How the tasks of an epoch went, ``[B, N]`` each.
+class TaskResults(Protocol):
+    """How the tasks of an epoch went, ``[B, N]`` each; a scenario gives what its cost models ask for."""
 
-    Attributes:
-        offloads: computed at the edge.
-        cycles: what each took.
-        delay_s: from the epoch's beginning to the result.
-        energy_j: what its device spent.
-        misses: over the deadline.
-    """
+    @property
+    def edge_share(self) -> NDArray[np.float64]:
+        """Part of each task that was computed at the edge, 0 to 1."""
 
-    offloads: NDArray[np.bool_]
-    cycles: NDArray[np.float64]
-    delay_s: NDArray[np.float64]
-    energy_j: NDArray[np.float64]
-    misses: NDArray[np.bool_]
+    @property
+    def cycles(self) -> NDArray[np.float64]:
+        """Processor cycles that each took."""
+
+    @property
+    def delay_s(self) -> NDArray[np.float64]:
+        """From the epoch's beginning to the result."""
+
+    @property
+    def energy_j(self) -> NDArray[np.float64]:
+        """What its device spent."""
+
+    @property
+    def misses(self) -> NDArray[np.bool_]:
+        """Over the deadline."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from edgebed.simulation.cost import Prices, TaskResults
 
 def priced(results: TaskResults, prices: Prices) -> NDArray[np.float64]:
     """See `edgebed.simulation.cost.CostModel`."""
-    costs = results.offloads * ((prices.edge_per_gcycle - prices.local_per_gcycle) * 1e-9)
+    costs = results.edge_share * ((prices.edge_per_gcycle - prices.local_per_gcycle) * 1e-9)
     costs += prices.local_per_gcycle * 1e-9
     costs *= results.cycles
     costs += results.energy_j * prices.energy_per_j

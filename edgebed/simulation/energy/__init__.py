@@ -36,7 +36,7 @@ class EnergyModel(Protocol):
 
     def __call__(
         self,
-        offloads: NDArray[np.bool_],
+        edge_share: NDArray[np.float64],
         upload_s: NDArray[np.float64],
         cycles: NDArray[np.float64],
         power: DevicePower,
@@ -44,8 +44,8 @@ class EnergyModel(Protocol):
         """Energy in joules.
 
         Args:
-            offloads: ``[B, N]``.
-            upload_s: ``[B, N]``, time on the air; it means nothing where a device does not offload.
+            edge_share: ``[B, N]``, part of each task that is computed at the edge, 0 to 1.
+            upload_s: ``[B, N]``, time on the air if all of it is sent; finite, also where nothing is.
             cycles: ``[B, N]``, of each task.
             power: of every device.
 

@@ -17,11 +17,12 @@ def computing_j(cycles: NDArray[np.float64], cpu_hz: float, switched_capacitance
 
 
 def energy_of_both_j(
-    offloads: NDArray[np.bool_], upload_s: NDArray[np.float64], cycles: NDArray[np.float64], power: DevicePower
+    edge_share: NDArray[np.float64], upload_s: NDArray[np.float64], cycles: NDArray[np.float64], power: DevicePower
 ) -> NDArray[np.float64]:
     """See `edgebed.simulation.energy.EnergyModel`."""
-    local_j = computing_j(cycles, power.cpu_hz, power.switched_capacitance)
-    return np.where(offloads, upload_s * power.transmit_w, local_j)
+    energy_j = upload_s * (power.transmit_w * edge_share)
+    energy_j += computing_j(cycles * (1.0 - edge_share), power.cpu_hz, power.switched_capacitance)
+    return energy_j
 
 
 MODEL = energy_of_both_j

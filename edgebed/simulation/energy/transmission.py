@@ -9,11 +9,11 @@ from edgebed.simulation.energy import DevicePower
 
 
 def energy_of_sending_j(
-    offloads: NDArray[np.bool_], upload_s: NDArray[np.float64], cycles: NDArray[np.float64], power: DevicePower
+    edge_share: NDArray[np.float64], upload_s: NDArray[np.float64], cycles: NDArray[np.float64], power: DevicePower
 ) -> NDArray[np.float64]:
     """See `edgebed.simulation.energy.EnergyModel`."""
     energy_j = upload_s * power.transmit_w
-    energy_j *= offloads
+    energy_j *= edge_share
     return energy_j
 
 

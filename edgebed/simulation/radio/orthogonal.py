@@ -8,15 +8,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebed.simulation.places import row_starts
 from edgebed.simulation.radio import Channels
 from edgebed.simulation.radio.shannon import shannon_bps
 
 
 def uploads_on_own_channel(channel: NDArray[np.integer], count: int) -> NDArray[np.float64]:
     """How many uploads there are on each upload's channel, itself included; ``[B, N]``."""
-    place = channel + (np.arange(len(channel)) * (count + 1))[:, None]
-    uploads = np.bincount(place.ravel(), minlength=len(channel) * (count + 1))
-    return uploads.astype(np.float64).take(place)
+    batch, devices = channel.shape
+    place = channel + row_starts(batch, devices, count + 1)
+    uploads = np.bincount(place.ravel(), minlength=batch * (count + 1))
+    return uploads.astype(np.float64).take(place, mode="clip")
 
 
 def frequency_split_rates_bps(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebed.simulation.places import row_starts
 from edgebed.simulation.radio import Channels
 from edgebed.simulation.radio.shannon import shannon_bps
 
@@ -20,10 +21,11 @@ def interference_rates_bps(
     channel: NDArray[np.integer], received_w: NDArray[np.float64], channels: Channels
 ) -> NDArray[np.float64]:
     """See `edgebed.simulation.radio.RadioModel`."""
+    batch, devices = channel.shape
     width = channels.count + 1
-    place = channel + (np.arange(len(channel)) * width)[:, None]
-    total_w = np.bincount(place.ravel(), weights=received_w.ravel(), minlength=len(channel) * width)
-    others_w = total_w.take(place)
+    place = channel + row_starts(batch, devices, width)
+    total_w = np.bincount(place.ravel(), weights=received_w.ravel(), minlength=batch * width)
+    others_w = total_w.take(place, mode="clip")
     others_w -= received_w
     np.maximum(others_w, 0.0, out=others_w)
     others_w += channels.noise_w

@@ -32,7 +32,7 @@ from edgebed.simulation.energy import DevicePower, energy_model
 from edgebed.simulation.radio import Channels, radio_model
 from edgebed.simulation.radio.shannon import power_law_gain, watts_of_dbm
 from edgebed.simulation.random_streams import FloatArray, stream_keys
-from edgebed.simulation.scenarios.dc_drl_epoch import EpochState, System, run_epoch
+from edgebed.simulation.scenarios.dc_drl_epoch import EpochResults, EpochState, System, run_epoch
 from edgebed.simulation.scenarios.dc_drl_heuristics import HEURISTICS
 from edgebed.simulation.scenarios.dc_drl_positions import first_positions_m, walked_m
 from edgebed.types import BoolArray, Feature, IntArray, Site
@@ -40,7 +40,7 @@ from edgebed.types import BoolArray, Feature, IntArray, Site
 CODE = "published code"
 
 
-class DcDrlParameters(Parameters):
+class DcDrlParameters(Parameters, frozen=True):
     """Settings of `dc-drl`."""
 
     n: Annotated[int, parameter("1", "devices", CODE, ge=1, le=10_000)] = 10
@@ -130,10 +130,13 @@ class DcDrl(Scenario):
         self._ended = np.zeros(batch, np.bool_)
         self.position_m = np.zeros((*shape, 2))
         self.state = EpochState(np.zeros(shape), np.zeros(batch), np.ones(shape), np.ones(shape), np.ones(shape))
+        self._seen = np.zeros((*shape, 7), np.float32)
+        self._seen[..., 0] = self.parameters.device_hz
+        self._seen[..., 5] = self.parameters.deadline_s
         self._cost_total = np.zeros(shape)
         self._energy_total_j = np.zeros(shape)
-        self._misses = np.zeros(shape, np.int64)
-        self._offloaded = np.zeros(shape, np.int64)
+        self._misses = np.zeros(shape, np.int32)
+        self._offloaded = np.zeros(shape, np.int32)
 
     @property
     def _totals(self) -> tuple[np.ndarray[Any, Any], ...]:
@@ -149,28 +152,25 @@ class DcDrl(Scenario):
         distance_m = np.hypot(self.position_m[where, :, 0], self.position_m[where, :, 1])
         gain = power_law_gain(distance_m, self.parameters.path_loss_exponent)
         self.state.received_w[where] = self.parameters.transmit_power_w * gain
+        self._seen[where, :, 2:4] = self.position_m[where]
 
-    def _new_tasks(self, where: BoolArray) -> None:
+    def _new_tasks(self, where: BoolArray | None) -> None:
         tasks = self._draw_tasks(self._task_keys, self.step_index, self.devices, self._ranges)
-        everywhere = bool(where.all())
-        self.state.cycles = tasks.cycles if everywhere else _chosen(where, tasks.cycles, self.state.cycles)
-        self.state.input_bytes = (
-            tasks.input_bytes if everywhere else _chosen(where, tasks.input_bytes, self.state.input_bytes)
-        )
+        if where is None:
+            self.state.cycles, self.state.input_bytes = tasks.cycles, tasks.input_bytes
+        else:
+            self.state.cycles[where] = tasks.cycles[where]
+            self.state.input_bytes[where] = tasks.input_bytes[where]
 
     def observe(self) -> BatchObservation:
         """See `Scenario.observe`."""
-        state, settings = self.state, self.parameters
-        batch = len(self.seeds)
-        devices = np.empty((batch, self.devices, 7), np.float32)
-        devices[..., 0] = settings.device_hz
+        state = self.state
+        devices = self._seen.copy()
         devices[..., 1] = state.device_queue_s
-        devices[..., 2:4] = self.position_m
         devices[..., 4] = state.cycles
-        devices[..., 5] = settings.deadline_s
         devices[..., 6] = state.input_bytes
-        shared = np.empty((batch, 3), np.float32)
-        shared[:, 0] = settings.server_hz
+        shared = np.empty((len(self.seeds), 3), np.float32)
+        shared[:, 0] = self.parameters.server_hz
         shared[:, 1] = state.server_queue_s
         shared[:, 2] = self.step_index
         return BatchObservation(devices, shared)
@@ -178,35 +178,38 @@ class DcDrl(Scenario):
     def step(self, actions: ActionArray) -> BatchStep:
         """See `Scenario.step`."""
         results = run_epoch(self.system, self.state, self._checked(actions))
-        active = ~self._ended
         costs = results.costs
-        if not active.all():
-            costs = costs * active[:, None]
-        self._count(costs, results.tasks, active)
-        self._advance(results.device_queue_s, results.server_queue_s, active)
+        if self._ended.any():
+            costs = costs * ~self._ended[:, None]
+            self._advance_some(results, ~self._ended)
+        else:
+            self._advance_all(results)
+        self._cost_total += costs
         truncated = self.step_index >= self.steps
         self._ended = truncated
         return BatchStep(
-            reward=-costs.sum(axis=1),
+            reward=-np.einsum("ij->i", costs),
             costs=costs,
             terminated=np.zeros(len(self.seeds), np.bool_),
             truncated=truncated.copy(),
         )
 
-    def _count(self, costs: FloatArray, tasks: Any, active: BoolArray) -> None:
-        mask = slice(None) if active.all() else active
-        self._cost_total += costs
-        self._energy_total_j[mask] += tasks.energy_j[mask]
-        self._misses[mask] += tasks.misses[mask]
-        self._offloaded[mask] += tasks.offloads[mask]
+    def _advance_all(self, results: EpochResults) -> None:
+        self._energy_total_j += results.tasks.energy_j
+        self._misses += results.tasks.misses
+        self._offloaded += results.tasks.offloads
+        self.state.device_queue_s, self.state.server_queue_s = results.device_queue_s, results.server_queue_s
+        self.step_index = self.step_index + 1
+        if self.parameters.speed_mps > 0.0:
+            self._walk(np.ones(len(self.seeds), np.bool_))
+        self._new_tasks(None)
 
-    def _advance(self, device_queue_s: FloatArray, server_queue_s: FloatArray, active: BoolArray) -> None:
-        state = self.state
-        if active.all():
-            state.device_queue_s, state.server_queue_s = device_queue_s, server_queue_s
-        else:
-            state.device_queue_s = _chosen(active, device_queue_s, state.device_queue_s)
-            state.server_queue_s = np.where(active, server_queue_s, state.server_queue_s)
+    def _advance_some(self, results: EpochResults, active: BoolArray) -> None:
+        self._energy_total_j[active] += results.tasks.energy_j[active]
+        self._misses[active] += results.tasks.misses[active]
+        self._offloaded[active] += results.tasks.offloads[active]
+        self.state.device_queue_s[active] = results.device_queue_s[active]
+        self.state.server_queue_s[active] = results.server_queue_s[active]
         self.step_index = self.step_index + active
         if self.parameters.speed_mps > 0.0:
             self._walk(active)
@@ -258,10 +261,6 @@ class DcDrl(Scenario):
             "offload_rate": self._offloaded.sum(axis=1) / tasks,
             "energy_j_per_task": self._energy_total_j.sum(axis=1) / tasks,
         }
-
-
-def _chosen(where: BoolArray, new: FloatArray, old: FloatArray) -> FloatArray:
-    return np.where(where[:, None], new, old)
 
 
 def _check_ranges(settings: DcDrlParameters) -> None:

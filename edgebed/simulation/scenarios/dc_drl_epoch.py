@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from edgebed.simulation.compute import ServerModel
 from edgebed.simulation.compute.backlog import left_over_s
-from edgebed.simulation.cost import CostModel, Prices, TaskResults
+from edgebed.simulation.cost import CostModel, Prices
 from edgebed.simulation.energy import DevicePower, EnergyModel
 from edgebed.simulation.radio import Channels, RadioModel
 from edgebed.simulation.random_streams import FloatArray
+from edgebed.types import BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,32 @@ class EpochState:
         )
 
 
+@dataclass(slots=True)
+class EpochTasks:
+    """How the tasks of an epoch went, ``[B, N]`` each; see `edgebed.simulation.cost.TaskResults`.
+
+    Attributes:
+        offloads: computed at the edge. edge_share: the same as a number.
+        arrives: offloaded, and at the server before the deadline.
+        local_s: delay of computing locally. upload_s: time on the air. finish_s: when the server is done.
+    """
+
+    offloads: BoolArray
+    edge_share: FloatArray
+    cycles: FloatArray
+    arrives: BoolArray
+    local_s: FloatArray
+    upload_s: FloatArray
+    finish_s: FloatArray
+    energy_j: FloatArray
+    misses: BoolArray
+
+    @property
+    def delay_s(self) -> FloatArray:
+        """From the epoch's beginning to the result; the upload's time where the task never reached the server."""
+        return np.where(self.offloads, np.where(self.arrives, self.finish_s, self.upload_s), self.local_s)
+
+
 @dataclass(frozen=True, slots=True)
 class EpochResults:
     """What came of an epoch.
@@ -72,7 +99,7 @@ class EpochResults:
     """
 
     costs: FloatArray
-    tasks: TaskResults
+    tasks: EpochTasks
     device_queue_s: FloatArray
     server_queue_s: FloatArray
 
@@ -80,33 +107,38 @@ class EpochResults:
 def run_epoch(system: System, state: EpochState, channel: NDArray[np.integer]) -> EpochResults:
     """What the decisions lead to.
 
+    Numbers are selected by multiplying with 0 or 1: ``np.where`` on decisions, which no processor can predict, takes
+    ten times as long.
+
     Args:
         system: models and settings.
         state: of ``B`` environments; not changed.
         channel: ``[B, N]``, 0: compute locally; 1 and up: offload over this channel.
     """
     offloads = channel > 0
+    edge_share = offloads.astype(np.float64)
     upload_s = state.input_bytes * 8.0
     upload_s /= system.radio(channel, state.received_w, system.channels)
     arrives = upload_s <= system.deadline_s
     arrives &= offloads
     edge_work_s = state.cycles * (1.0 / system.server_hz)
-    edge_work_s *= arrives
-    served = system.server(np.where(arrives, upload_s, np.inf), edge_work_s, state.server_queue_s, system.epoch_s)
-    local_work_s = state.cycles * (1.0 / system.power.cpu_hz)
-    # An upload that takes longer than the deadline never reaches the server: its delay is its upload.
-    delay_s = np.where(offloads, np.where(arrives, served.finish_s, upload_s), local_work_s + state.device_queue_s)
-    tasks = TaskResults(
-        offloads=offloads,
-        cycles=state.cycles,
-        delay_s=delay_s,
-        energy_j=system.energy(offloads, upload_s, state.cycles, system.power),
-        misses=delay_s > system.deadline_s,
+    edge_work_s *= arrives.astype(np.float64)
+    served = system.server(upload_s, edge_work_s, state.server_queue_s, system.epoch_s)
+    work_s = state.cycles * (1.0 / system.power.cpu_hz)
+    local_s = work_s + state.device_queue_s
+    in_time = served.finish_s <= system.deadline_s
+    in_time &= arrives
+    misses = local_s > system.deadline_s
+    misses &= ~offloads
+    misses |= offloads & ~in_time
+    energy_j = system.energy(edge_share, upload_s, state.cycles, system.power)
+    tasks = EpochTasks(
+        offloads, edge_share, state.cycles, arrives, local_s, upload_s, served.finish_s, energy_j, misses
     )
-    added_s = np.where(offloads, 0.0, local_work_s)
+    work_s *= 1.0 - edge_share
     return EpochResults(
         costs=system.cost(tasks, system.prices),
         tasks=tasks,
-        device_queue_s=left_over_s(state.device_queue_s, added_s, system.epoch_s),
+        device_queue_s=left_over_s(state.device_queue_s, work_s, system.epoch_s),
         server_queue_s=served.backlog_s,
     )

@@ -89,7 +89,7 @@ class OffloadLate(DcDrlHeuristic):
         return self.round_robin(state.cycles / system.power.cpu_hz + state.device_queue_s > system.deadline_s)
 
 
-class SampledOptions(Parameters):
+class SampledOptions(Parameters, frozen=True):
     """Settings of `GreedySampled`."""
 
     m: Annotated[int, parameter("1", "joint actions that are tried", ge=1, le=1_000_000)] = 100
@@ -119,7 +119,7 @@ class GreedySampled(UniformRandom):
         return best
 
 
-class PricedOptions(Parameters):
+class PricedOptions(Parameters, frozen=True):
     """Settings of `GreedyPriced`."""
 
     price: Annotated[float, parameter("1/s", "charged for each second that any queue holds afterwards", ge=0)] = 0.1
@@ -150,7 +150,7 @@ class GreedyPriced(DcDrlHeuristic):
         actions[:, device] = joint_costs(self.scenario, tried, self.options.price).argmin(axis=1)
 
 
-class DescentOptions(PricedOptions):
+class DescentOptions(PricedOptions, frozen=True):
     """Settings of `CoordinateDescent`."""
 
     price: Annotated[float, parameter("1/s", "charged for each second that any queue holds afterwards", ge=0)] = 0.0

@@ -1,0 +1,16 @@
+"""Positions in flattened ``[B, N]`` arrays, made once a shape: adding a column to each row is slow for short rows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@lru_cache(maxsize=64)
+def row_starts(batch: int, devices: int, width: int) -> NDArray[np.int64]:
+    """Where row ``b`` of a ``[batch, width]`` array starts when flattened, ``[batch, devices]``; read only."""
+    starts = np.repeat(np.arange(batch, dtype=np.int64) * width, devices).reshape(batch, devices)
+    starts.flags.writeable = False
+    return starts
