@@ -64,7 +64,7 @@ VERBS: tuple[Verb, ...] = (
         "orchestrator.cli.lab",
         "Virtual Pis on this machine, with SSH, systemd, links and sensors (Linux, root).",
     ),
-    Verb("list", "orchestrator.cli.list_", "List the policies, scenarios, workloads, boards or meters that there are."),
+    Verb("list", "orchestrator.cli.list_", "List the policies, scenarios, learners, workloads, boards or meters that there are."),
 )
 
 # Import names of what the extra [orchestrator] brings; a missing one is a message, not a traceback.

@@ -1,4 +1,4 @@
-"""List the policies, scenarios, workloads, boards or meters that there are."""
+"""List the policies, scenarios, learners, workloads, boards or meters that there are."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Kind(StrEnum):
 
     POLICIES = "policies"
     SCENARIOS = "scenarios"
+    LEARNERS = "learners"
     WORKLOADS = "workloads"
     BOARDS = "boards"
     METERS = "meters"
@@ -78,6 +79,17 @@ def _workloads() -> dict[str, dict[str, Any]]:
     return {name: {"summary": _first_line(kind)} for name, kind in kinds.items() if kind.__module__ != FAKES}
 
 
+def _learners() -> dict[str, dict[str, Any]]:
+    from edgebed.learning import learner_class, learner_names
+    from edgebed.learning.settings_table import settings_of
+
+    found = {}
+    for name in learner_names():
+        spec = learner_class(name).spec
+        found[name] = {"summary": spec.title, "paper": spec.paper, "settings": settings_of(spec.config)}
+    return found
+
+
 def _boards() -> dict[str, dict[str, Any]]:
     from orchestrator.inventory import known_boards
     from orchestrator.shipped import LOCAL_HOSTS
@@ -114,6 +126,7 @@ _LISTS: dict[Kind, Callable[[], dict[str, dict[str, Any]]]] = {
     Kind.POLICIES: _policies,
     Kind.SCENARIOS: _scenarios,
     Kind.WORKLOADS: _workloads,
+    Kind.LEARNERS: _learners,
     Kind.BOARDS: _boards,
     Kind.METERS: _meters,
 }
