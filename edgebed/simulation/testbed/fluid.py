@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -19,6 +20,13 @@ class Channel:
         self._at_s = 0.0
         self._left_bits: dict[Any, float] = {}
         self.version = 0
+
+    def fork(self, of: Callable[[Any], Any]) -> Channel:
+        """The same channel, to go on apart from this one, with each upload as ``of`` it."""
+        other = Channel(self._rate_bps)
+        other._at_s, other.version = self._at_s, self.version
+        other._left_bits = {of(key): left for key, left in self._left_bits.items()}
+        return other
 
     def __len__(self) -> int:
         return len(self._left_bits)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from edgebed.simulation.testbed.fluid import Channel
@@ -73,6 +73,13 @@ class Part:
     granted_bps: float = math.nan
 
 
+_PLAIN_LISTS = (
+    "waiting_frames", "waiting_bytes", "queued_frames", "queued_tasks", "held", "uploading_bytes", "device_frame_s",
+    "server_frame_s", "measured_bps", "_load",
+)  # fmt: skip
+"""Lists of numbers in a lane."""
+
+
 class Lane:
     """The queues of one cell.
 
@@ -115,6 +122,38 @@ class Lane:
             self._on_computed, self._on_served, self._on_back, self._on_refused, self._on_received, self._on_sent,
             self._on_carried, self._on_ready, self._on_timed_out,
         )  # fmt: skip
+
+    def fork(self) -> Lane:
+        """The same lane, to go on apart from this one."""
+        other = Lane(self.layout, self._first_device, self._first_server)
+        copies: dict[int, Part] = {}
+
+        def of(part: Any) -> Any:
+            if part is None:
+                return None
+            found = copies.get(id(part))
+            if found is None:
+                found = copies[id(part)] = Part.__new__(Part)
+                for name in Part.__slots__:
+                    setattr(found, name, getattr(part, name))
+                found.twin = of(part.twin)
+            return found
+
+        other.now_s, other.open, other._count = self.now_s, self.open, self._count
+        other._events = [
+            (at_s, kind, count, (what[0], of(what[1])) if kind == _CARRIED else of(what))
+            for at_s, kind, count, what in self._events
+            if kind != _TIMED_OUT or not what.is_told
+        ]
+        heapify(other._events)
+        for name in ("_jobs", "_uplinks", "_queues", "serving"):
+            setattr(other, name, [type(parts)(map(of, parts)) for parts in getattr(self, name)])
+        other.running, other.uploading = list(map(of, self.running)), list(map(of, self.uploading))
+        for name in _PLAIN_LISTS:
+            setattr(other, name, list(getattr(self, name)))
+        other.channels = [channel.fork(of) for channel in self.channels]
+        other.ended = list(self.ended)
+        return other
 
     # -- putting in, and time -----------------------------------------------------------------------------------------
 

@@ -78,6 +78,13 @@ class Pipeline:
         """``[lanes]``, tasks without an outcome."""
         return np.array([lane.open for lane in self._lanes], np.int64)
 
+    def fork(self) -> Pipeline:
+        """The same queues, to go on apart from these: what would come if nothing were decided any more, say."""
+        other = Pipeline.__new__(Pipeline)
+        other.layout, other.now_s = self.layout, self.now_s
+        other._lanes = [lane.fork() for lane in self._lanes]
+        return other
+
     def restart(self, lane: int) -> None:
         """Empty a lane, as at the begin of another episode; its clock stays that of the pipeline."""
         layout = self.layout

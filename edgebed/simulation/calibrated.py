@@ -1,0 +1,345 @@
+"""The testbed as a scenario: what a profile says of its hosts, in virtual time, as ``calibrated:PROFILE``.
+
+Observations and actions are exactly those of hosts (`edgebed.simulation.hosts_layout`), so a policy that was trained
+here decides on hosts as it is. A step is a decision epoch: tasks that arrived since the last tick wait for it, the
+action of a device is for all its waiting tasks, and the queues of `edgebed.simulation.testbed` do the rest.
+
+**Reward.** On hosts the cost of a decision is known only when its tasks have ended, some epochs later. Here a copy of
+the queues is let run on, with nothing decided after, until the tasks of this decision have ended: their costs are the
+step's, at once. What later decisions do to earlier tasks (a shared channel that fills up, say) is therefore not in the
+reward; it is in ``metrics()``, which count what really became of each task.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebed.errors import BadInput
+from edgebed.simulation.base import ActionArray, BatchObservation, Decisions, Parameters, ScenarioSpec, parameter
+from edgebed.simulation.calibrated_heuristics import HEURISTICS
+from edgebed.simulation.calibrated_tasks import Arrivals, Tasks, decision_keys, draw_tasks
+from edgebed.simulation.episodes import EpisodicScenario, Rows, RowsStep
+from edgebed.simulation.hosts_layout import layout_of
+from edgebed.simulation.random_streams import FloatArray, Uint64Array
+from edgebed.simulation.testbed.chance import decision_chances
+from edgebed.simulation.testbed.features import device_features, server_features, waiting_of
+from edgebed.simulation.testbed.hosts import Chosen, Testbed, Work, compute_energy_j
+from edgebed.simulation.testbed.ingredients import DONE, NOWHERE, Ended
+from edgebed.simulation.testbed.pipeline import Load, Pipeline
+from edgebed.simulation.testbed.profile import ANY, Profile, draw, read_profile
+from edgebed.types import Observation, ObservationSpec
+
+CONDITIONS = "the profile's runs"
+
+
+class CalibratedParameters(Parameters):
+    """Settings; what the profile says of the conditions of its runs comes before these defaults."""
+
+    n: Annotated[int, parameter("1", "devices, those of the profile in turn; 0: all of it", ge=0, le=10_000)] = 0
+    epochs: Annotated[int, parameter("1", "decision epochs of an episode", CONDITIONS, ge=1, le=100_000)] = 50
+    epoch_s: Annotated[float, parameter("s", "time between two ticks", CONDITIONS, gt=0.0, le=3600.0)] = 0.5
+    rate_per_s: Annotated[
+        float, parameter("1/s", "mean arrivals at each device, Poisson", CONDITIONS, gt=0.0, le=10_000.0)
+    ] = 4.0
+    frames_low: Annotated[int, parameter("1", "fewest frames of a clip", CONDITIONS, ge=1, le=1024)] = 2
+    frames_high: Annotated[int, parameter("1", "most frames of a clip", CONDITIONS, ge=1, le=1024)] = 8
+    deadline_s: Annotated[float, parameter("s", "what a task may take from its arrival", CONDITIONS, gt=0.0)] = 0.7
+    task_timeout_s: Annotated[float, parameter("s", "when a task is given up", CONDITIONS, gt=0.0)] = 3.5
+    channels: Annotated[int, parameter("1", "channels of each server", CONDITIONS, ge=1, le=256)] = 1
+    channel_rate_bps: Annotated[
+        float, parameter("bit/s", "rate that the uploads of a channel share; 0: not shaped", CONDITIONS, ge=0.0)
+    ] = 0.0
+    latency_weight: Annotated[float, parameter("1/s", "cost of a second of latency", CONDITIONS, ge=0.0)] = 1.0
+    energy_weight: Annotated[float, parameter("1/J", "cost of a joule", CONDITIONS, ge=0.0)] = 0.0
+    miss_penalty: Annotated[float, parameter("1", "cost of a missed deadline", CONDITIONS, ge=0.0)] = 1.0
+
+
+@dataclass(slots=True)
+class _Host:
+    """A host as `Testbed` asks of it; a profile that was fitted knows the rest."""
+
+    name: str
+    link_rate_bps: float = 0.0
+    workers: int = 1
+    queue_tasks: int = 64
+    position_m: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(slots=True)
+class _Episode:
+    """One environment: its queues, what arrives, and the sums of what became of it."""
+
+    pipeline: Pipeline
+    tasks: Tasks
+    delays: Uint64Array
+    cost: FloatArray
+    ended: Ended = field(default_factory=Ended.nobody)
+
+
+class CalibratedScenario(EpisodicScenario):
+    """A testbed in virtual time, as a profile has it; see the module.
+
+    Args:
+        profile: of its hosts.
+        parameters: settings.
+
+    Attributes:
+        profile: as given.
+        observation_spec: of the hosts' observations.
+    """
+
+    spec: ClassVar[ScenarioSpec] = ScenarioSpec(
+        name="calibrated",
+        title="A testbed as its runs were measured: calibrated:PROFILE",
+        paper="no paper: a profile that `edgebed calibrate` fitted to runs",
+        parameters=CalibratedParameters,
+    )
+    heuristics = HEURISTICS
+
+    def __init__(self, profile: Profile, parameters: Mapping[str, Any] | None = None) -> None:
+        super().__init__({**profile.source.conditions, **(parameters or {})})
+        settings: CalibratedParameters = self.parameters
+        if settings.frames_high < settings.frames_low:
+            raise BadInput(
+                f"scenario {self.spec.name}: `frames_high` is {settings.frames_high} and `frames_low` is "
+                f"{settings.frames_low}; it must not be less"
+            )
+        self.profile, slots = _with_devices(profile, settings.n)
+        servers = tuple(profile.servers)
+        self.testbed = Testbed(
+            self.profile,
+            [_Host(name, self.profile.devices[name].link.paced_bps) for name in slots],
+            [_Host(name) for name in servers],
+        )
+        self.observation_spec = ObservationSpec(slots, servers, settings.channels)
+        layout = layout_of(self.observation_spec)
+        self.devices, self.servers, self.channels = len(slots), len(servers), settings.channels
+        self.steps = settings.epochs
+        self.device_features, self.shared_features = layout.device_features, layout.shared_features
+        self.actions = layout.actions
+        self._arrivals = Arrivals(
+            settings.rate_per_s, settings.frames_low, settings.frames_high, settings.epochs, settings.epoch_s
+        )
+        self._queues = self.testbed.layout(settings.channels, settings.channel_rate_bps)
+        self._episodes: list[_Episode] = []
+
+    # -- episodes -----------------------------------------------------------------------------------------------------
+
+    def _allocate(self, batch: int) -> None:
+        self._episodes = [None] * batch  # type: ignore[list-item]  # `_begin` fills it
+
+    def _begin(self, rows: Rows) -> None:
+        for row in np.arange(self.batch)[rows].tolist():
+            tasks = draw_tasks(int(self.seeds[row]), self.observation_spec.slots, self._arrivals, self.testbed)
+            pipeline = Pipeline(self._queues)
+            pipeline.advance(self._arrivals.epoch_s)
+            delays = decision_keys(int(self.seeds[row]), self.observation_spec.slots)
+            self._episodes[row] = _Episode(pipeline, tasks, delays, np.zeros(len(tasks.device)))
+
+    def observe(self) -> BatchObservation:
+        """See `edgebed.simulation.base.Scenario.observe`."""
+        values, server = self.hosts_values()
+        present = np.zeros((*values.shape[:2], 2), np.float32)
+        present[..., 0] = 1.0  # every device is heard of, and now: age 0
+        return BatchObservation(np.concatenate([values, present], axis=2), server)
+
+    def hosts_values(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The hosts' features: of devices ``[B, N, F]``, of servers ``[B, S]``."""
+        settings: CalibratedParameters = self.parameters
+        work = self._waiting(slice(None), is_numbered=True)
+        deadline_s = np.full(len(work), settings.deadline_s)
+        waiting = waiting_of(work, deadline_s, 0.0, self.batch, self.devices)
+        load = _joined([episode.pipeline.load() for episode in self._episodes])
+        return (
+            device_features(self.testbed, waiting, load),
+            server_features(self.testbed, load, settings.channels, settings.channel_rate_bps),
+        )
+
+    def observation(self, row: int, values: NDArray[np.float32], server: NDArray[np.float32]) -> Observation:
+        """What a policy of hosts would be shown of one environment; from `hosts_values`."""
+        seen = Observation.empty(self.observation_spec, int(self.step_index[row]))
+        seen.values[:], seen.server[:], seen.present[:] = values[row], server[row], True
+        return seen
+
+    def _waiting(self, rows: Rows, *, is_numbered: bool = False) -> Work:
+        """The tasks that wait in these rows, one row after the other; times are from the tick on if they are numbered.
+
+        Args:
+            rows: of the batch.
+            is_numbered: devices are numbered through the whole batch.
+        """
+        settings: CalibratedParameters = self.parameters
+        parts = []
+        for row in np.arange(self.batch)[rows].tolist():
+            epoch = int(self.step_index[row])
+            work = self._episodes[row].tasks.of_epoch(epoch, settings.task_timeout_s)
+            if is_numbered:
+                work.device = work.device + row * self.devices
+                work.arrived_s = work.arrived_s - (epoch + 1) * settings.epoch_s
+            parts.append(work)
+        return Work.joined(parts)
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _advance(self, rows: Rows, actions: NDArray[Any]) -> RowsStep:
+        chosen_rows = np.arange(self.batch)[rows]
+        costs = np.zeros((len(chosen_rows), self.devices))
+        for place, row in enumerate(chosen_rows.tolist()):
+            costs[place] = self._step_one(row, actions[place])
+        return RowsStep(-costs.sum(axis=1), costs, np.zeros(len(chosen_rows), np.bool_))
+
+    def _step_one(self, row: int, action: NDArray[Any]) -> FloatArray:
+        """One environment's epoch; the costs of its devices' decided tasks."""
+        settings: CalibratedParameters = self.parameters
+        episode, epoch = self._episodes[row], int(self.step_index[row])
+        work = episode.tasks.of_epoch(epoch, settings.task_timeout_s)
+        tick_s = (epoch + 1) * settings.epoch_s
+        if len(work):
+            episode.pipeline.submit(self.testbed.ingredients(work, self._chosen(episode, epoch, work, action, tick_s)))
+        is_last = epoch + 1 >= self.steps
+        costs = np.zeros(self.devices)
+        if len(work) or is_last:
+            ended = episode.pipeline.fork().advance(math.inf)
+            cost = self._costs(ended)
+            mine = (ended.task >= work.task[0]) & (ended.task <= work.task[-1]) if len(work) else ended.task < 0
+            decided = np.zeros(len(episode.cost))
+            decided[ended.task[mine]] = cost[mine]  # a task that is told twice counts as it was told last
+            np.add.at(costs, work.device, decided[work.task])
+            if is_last:
+                self._account(episode, ended, cost)
+        now = episode.pipeline.advance(tick_s + settings.epoch_s)
+        if not is_last:
+            self._account(episode, now, self._costs(now))
+        return costs
+
+    def _chosen(self, episode: _Episode, epoch: int, work: Work, action: NDArray[Any], tick_s: float) -> Chosen:
+        decided = self.decisions(action[None])
+        chance = decision_chances(episode.delays, np.full(self.devices, epoch))
+        ready_s = tick_s + draw(self.profile.decider("controller").delay_s, chance[:, 0])
+        device = work.device
+        return Chosen(
+            ready_s=ready_s[device],
+            site=decided.site[0][device].astype(np.int64),
+            server=decided.server[0][device].astype(np.int64),
+            channel=decided.channel[0][device].astype(np.int64),
+            edge_fraction=decided.edge_fraction[0][device],
+        )
+
+    def decisions(self, actions: ActionArray) -> Decisions:
+        """See `edgebed.simulation.base.Scenario.decisions`."""
+        given = np.asarray(actions).astype(np.int64)
+        offloaded = given > 0
+        place = np.where(offloaded, given - 1, 0)
+        full = np.ones(given.shape)
+        return Decisions(
+            site=offloaded.astype(np.int32),
+            server=(place // self.channels).astype(np.int32),
+            channel=(place % self.channels).astype(np.int32),
+            edge_fraction=offloaded.astype(np.float64),
+            cpu_fraction=full,
+            power_fraction=full.copy(),
+        )
+
+    # -- what became of it --------------------------------------------------------------------------------------------
+
+    def energy_j(self, ended: Ended) -> FloatArray:
+        """Joules that each task added, on its device and at its server; 0 where the profile has no power model."""
+        joules = np.zeros(len(ended))
+        for device, host in enumerate(self.testbed.device_profiles):
+            mine = ended.device == device
+            if host.power is not None and mine.any():
+                joules[mine] += compute_energy_j(host.power, ended.device_busy_s[mine] * host.compute.busy_share)
+                joules[mine] += host.power.transmit_w * ended.air_s[mine]
+        for server, server_host in enumerate(self.testbed.server_profiles):
+            mine = ended.server == server
+            if server_host.power is not None and mine.any():
+                busy_s = ended.server_busy_s[mine] * server_host.compute.busy_share
+                joules[mine] += compute_energy_j(server_host.power, busy_s)
+        return joules
+
+    def _costs(self, ended: Ended) -> FloatArray:
+        """As `edgebed.trace.cost` has it; an unknown outcome is charged as a failed one."""
+        settings: CalibratedParameters = self.parameters
+        done = ended.outcome == DONE
+        latency_s = np.where(done, ended.latency_s, settings.task_timeout_s)
+        missed = ~done | (latency_s > settings.deadline_s)
+        cost: FloatArray = settings.latency_weight * latency_s + settings.miss_penalty * missed
+        if settings.energy_weight:
+            cost = cost + settings.energy_weight * self.energy_j(ended)
+        return cost
+
+    def _account(self, episode: _Episode, ended: Ended, cost: FloatArray) -> None:
+        episode.cost[ended.task] = cost
+        episode.ended = Ended.joined([episode.ended, ended])
+
+    def metrics(self) -> dict[str, FloatArray]:
+        """Of the tasks that have ended, after the last step of all: what became of them.
+
+        ``cost_per_task``, ``latency_s`` (of done tasks), ``miss_rate``, ``offload_share``, ``energy_j`` a task, and
+        ``tasks``, how many there are.
+        """
+        names = ("cost_per_task", "latency_s", "miss_rate", "offload_share", "energy_j", "tasks")
+        found = {name: np.zeros(self.batch) for name in names}
+        for row, episode in enumerate(self._episodes):
+            for name, value in self._metrics_of(episode).items():
+                found[name][row] = value
+        return found
+
+    def _metrics_of(self, episode: _Episode) -> dict[str, float]:
+        # The last word on each task: one that was unknown may have been done after all.
+        _, last = np.unique(episode.ended.task[::-1], return_index=True)
+        ended = episode.ended.take(len(episode.ended) - 1 - last)
+        if not len(ended):
+            return {}
+        settings: CalibratedParameters = self.parameters
+        done = ended.outcome == DONE
+        in_time = done & (np.where(done, ended.latency_s, math.inf) <= settings.deadline_s)
+        return {
+            "cost_per_task": float(episode.cost[ended.task].mean()),
+            "latency_s": float(ended.latency_s[done].mean()) if done.any() else 0.0,
+            "miss_rate": 1.0 - float(in_time.mean()),
+            "offload_share": float((ended.server != NOWHERE).mean()),
+            "energy_j": float(self.energy_j(ended).mean()),
+            "tasks": float(len(ended)),
+        }
+
+
+def make(path: str | Path, parameters: Mapping[str, Any] | None = None) -> CalibratedScenario:
+    """The scenario of a profile's file.
+
+    Args:
+        path: of the profile.
+        parameters: see `CalibratedParameters`; conditions of the profile's runs are their defaults.
+
+    Raises:
+        BadInput: the file is no profile, or a parameter is unknown or out of range.
+        SchemaMismatch: the profile is of another version of the format.
+    """
+    if not str(path):
+        raise BadInput("scenario calibrated: a profile's file is needed, as in calibrated:profile.yaml")
+    return CalibratedScenario(read_profile(path), parameters)
+
+
+def _with_devices(profile: Profile, count: int) -> tuple[Profile, tuple[str, ...]]:
+    """The profile with ``count`` devices, its own in turn, and their names."""
+    own = [name for name in profile.devices if name != ANY] or [ANY]
+    names = []
+    for index in range(count or len(own)):
+        base, turn = own[index % len(own)], index // len(own)
+        base = "device" if base == ANY else base
+        names.append(base if turn == 0 else f"{base}.{turn + 1}")
+    devices = {name: profile.devices[own[index % len(own)]] for index, name in enumerate(names)}
+    return msgspec.structs.replace(profile, devices=devices), tuple(names)
+
+
+def _joined(loads: list[Load]) -> Load:
+    names = [each.name for each in fields(Load)]
+    return Load(**{name: np.concatenate([getattr(load, name) for load in loads]) for name in names})
