@@ -201,6 +201,11 @@ class Executor(ABC):
     def cells(self) -> int:
         """How many workers there are; 0 before `start`."""
 
+    @property
+    def places(self) -> list[str]:
+        """Where the cells run, as far as that is not this machine."""
+        return []
+
     def __enter__(self) -> Self:
         return self
 

@@ -69,6 +69,7 @@ class Trainer:
         executor: runs the learner's cells; the caller closes it.
         should_stop: asked after each chunk; then the training is stored, to be resumed.
         on_progress: told after each chunk.
+        checkpoint_every_s: a checkpoint is stored after the chunk in which so much time has passed.
 
     Raises:
         BadInput: the folder is not a training's, a checkpoint is damaged beyond going on, or a setting makes no sense.
@@ -81,12 +82,14 @@ class Trainer:
         executor: Executor,
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     ) -> None:
         self.folder = folder
         self.plan: TrainingPlan = read_training(folder)
         self._executor = executor
         self._should_stop = should_stop
         self._on_progress = on_progress
+        self._checkpoint_every_s = checkpoint_every_s
         self._next_evaluation_steps = 0
         self._last: dict[str, float | None] = {"return_exploring": None, RETURN: None}
 
@@ -126,7 +129,7 @@ class Trainer:
                     return "interrupted"
                 self._evaluate_when_due(learner, metrics, boards)
                 self._advance(learner, metrics, boards)
-                if time.monotonic() - stored_s > CHECKPOINT_EVERY_S:
+                if time.monotonic() - stored_s > self._checkpoint_every_s:
                     self._store(learner, metrics)
                     stored_s = time.monotonic()
                 self._tell(learner, started_s, started_steps)
@@ -146,7 +149,9 @@ class Trainer:
             learner.load_state(checkpoint.driver)
             lines = checkpoint.meta.metric_lines
             self._next_evaluation_steps = checkpoint.meta.next_evaluation_steps
-        log.note("began", f"at step {learner.steps}, {self._executor.cells} cells, {type(self._executor).__name__}")
+        where = f" on {', '.join(self._executor.places)}" if self._executor.places else ""
+        kind = type(self._executor).__name__
+        log.note("began", f"at step {learner.steps}, {self._executor.cells} cells, {kind}{where}")
         metrics = MetricsFile(self.folder, lines)
         boards = TensorBoardFiles(self.folder, self.plan.seeds, read_metrics(self.folder))
         try:

@@ -8,6 +8,14 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.output import Output
+from orchestrator.cli.train import (
+    CHECKPOINT_EVERY_S,
+    CheckpointEvery,
+    Executor,
+    RayAddress,
+    check_installed,
+    one_thread,
+)
 
 EXAMPLES = (
     "edgebed resume runs/demo/latest",
@@ -24,12 +32,9 @@ def command(
     hosts: Annotated[
         Path | None, typer.Option(help="The hosts file; the one that the run was started with by default.")
     ] = None,
-    executor: Annotated[
-        str, typer.Option(help="Of a training: where its cells run from now on: inline, processes or ray.")
-    ] = "inline",
-    ray_address: Annotated[
-        str | None, typer.Option(help="Of a training: a running Ray cluster; else Ray is started here.")
-    ] = None,
+    executor: Executor = "inline",
+    ray_address: RayAddress = None,
+    checkpoint_every: CheckpointEvery = CHECKPOINT_EVERY_S,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Finish a run that was interrupted, has failed, or whose orchestrator was killed; or a training.
@@ -39,7 +44,7 @@ def command(
     had without the interruption.
     """
     if any((folder / TRAINING_FILE).is_file() for folder in (run, run / "latest")):
-        return _resume_training(run, executor, ray_address, Output(as_json))
+        return _resume_training(run, executor, ray_address, checkpoint_every, Output(as_json))
     from edgebed.trace.runs import PLAN_FILE, find_run
     from orchestrator.cli.finish import finish, runner_for
     from orchestrator.plan_file import Plan
@@ -51,14 +56,14 @@ def command(
     return finish(runner.resume(), Output(as_json))
 
 
-def _resume_training(where: Path, executor: str, ray_address: str | None, output: Output) -> int:
-    from orchestrator.cli.train import check_installed, one_thread
-
+def _resume_training(
+    where: Path, executor: str, ray_address: str | None, checkpoint_every_s: float, output: Output
+) -> int:
     one_thread()
     from orchestrator.training.folder import find_training
-    from orchestrator.training.session import train_in_folder
+    from orchestrator.training.session import Where, train_in_folder
 
     check_installed(executor, ray_address)
     folder = find_training(where)
     assert folder is not None
-    return train_in_folder(folder, executor, ray_address, output)
+    return train_in_folder(folder, Where(executor, ray_address, checkpoint_every_s), output)

@@ -17,6 +17,19 @@ EXAMPLES = (
 )
 
 
+Executor = Annotated[
+    str, typer.Option("--executor", help="Where a training's cells run: inline, processes or ray.", metavar="NAME")
+]
+RayAddress = Annotated[
+    str | None, typer.Option(help="With --executor ray: a running cluster, as in 10.0.0.1:6379; else it starts here.")
+]
+CheckpointEvery = Annotated[
+    float,
+    typer.Option("--checkpoint-every", metavar="SECONDS", min=0.0, help="Of a training: time between checkpoints."),
+]
+CHECKPOINT_EVERY_S = 60.0
+
+
 def one_thread() -> None:
     """Libraries of linear algebra use one thread, in this process as in those of the cells.
 
@@ -47,10 +60,9 @@ def command(
         Path | None, typer.Option(help="A YAML file with learner, scenario, seeds, steps and settings.")
     ] = None,
     runs: Annotated[Path, typer.Option(help="The folder in which the training gets its own.")] = Path("runs"),
-    executor: Annotated[str, typer.Option(help="Where the cells run: inline, processes or ray.")] = "inline",
-    ray_address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster, as in 10.0.0.1:6379; else Ray is started here.")
-    ] = None,
+    executor: Executor = "inline",
+    ray_address: RayAddress = None,
+    checkpoint_every: CheckpointEvery = CHECKPOINT_EVERY_S,
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> int:
     """Train policies in a scenario; write them, their curves and their result into a folder of their own.
@@ -61,7 +73,7 @@ def command(
     one_thread()
     from edgebed.learning import learner_class
     from orchestrator.training.folder import create_training_folder
-    from orchestrator.training.session import train_in_folder
+    from orchestrator.training.session import Where, train_in_folder
     from orchestrator.training.settings import Request, plan_of, read_seeds
 
     numbers = None if seeds is None else read_seeds(seeds)
@@ -71,7 +83,7 @@ def command(
     folder = create_training_folder(plan, runs)
     output = Output(as_json)
     output.note(f"training: {folder}")
-    return train_in_folder(folder, executor, ray_address, output)
+    return train_in_folder(folder, Where(executor, ray_address, checkpoint_every), output)
 
 
 def check_installed(executor: str, ray_address: str | None) -> None:

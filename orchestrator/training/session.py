@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from edgebed.errors import EXIT_DONE, EXIT_INTERRUPTED
 from edgebed.learning.executor import make_executor
 from edgebed.learning.result import TrainingResult, write_result
-from edgebed.learning.trainer import Progress, Trainer
+from edgebed.learning.trainer import CHECKPOINT_EVERY_S, Progress, Trainer
 from orchestrator.cli.output import Output
 from orchestrator.progress import duration
 from orchestrator.training.curves import write_curves
@@ -83,7 +84,21 @@ def progress_text(progress: Progress) -> str:
     return " | ".join(parts)
 
 
-def train_in_folder(folder: Path, executor: str, ray_address: str | None, output: Output) -> int:
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What a training runs on; it may change whenever the training is resumed.
+
+    Attributes:
+        executor: one of `edgebed.learning.executor.EXECUTORS`. ray_address: of a running cluster.
+        checkpoint_every_s: how much learning may be lost when the machine dies.
+    """
+
+    executor: str = "inline"
+    ray_address: str | None = None
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S
+
+
+def train_in_folder(folder: Path, where: Where, output: Output) -> int:
     """Train what a folder says, from its last checkpoint on; draw its curves; answer.
 
     Returns:
@@ -94,8 +109,14 @@ def train_in_folder(folder: Path, executor: str, ray_address: str | None, output
     """
     line = ProgressLine()
     # Ray takes signals over when it starts, so ours are set after that.
-    with make_executor(executor, ray_address) as made, Stop().listening() as stop:
-        trainer = Trainer(folder, made, should_stop=lambda: stop.count > 0, on_progress=line.show)
+    with make_executor(where.executor, where.ray_address) as made, Stop().listening() as stop:
+        trainer = Trainer(
+            folder,
+            made,
+            should_stop=lambda: stop.count > 0,
+            on_progress=line.show,
+            checkpoint_every_s=where.checkpoint_every_s,
+        )
         try:
             state = trainer.run()
         finally:

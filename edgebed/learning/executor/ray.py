@@ -77,6 +77,11 @@ class RayExecutor(RecoveringExecutor):
         """Start an actor."""
         return _ActorHandle(self._ray, kind, cell)
 
+    @property
+    def places(self) -> list[str]:
+        """Address of the node that each cell runs on."""
+        return [slot.handle.place for slot in self._slots if isinstance(slot.handle, _ActorHandle)]
+
     def close(self) -> None:
         """End the actors, and Ray, where it was started for them."""
         super().close()
@@ -91,6 +96,7 @@ class _ActorHandle(Handle):
         self._ray = ray
         self._cell = cell
         self._pid: int | None = None
+        self.place = ""
         # No processors are asked for: more cells than processors are slower, not stuck. It also makes Ray give the
         # actor's libraries one thread. Restarting is ours, because it needs the worker's state.
         actor_class = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy="SPREAD")(_Actor)
@@ -112,10 +118,10 @@ class _ActorHandle(Handle):
             raise WorkerLostError(f"the Ray actor (process {self.pid}) was lost: {reason}") from None
 
     def _greeted(self, greeting: dict[str, Any]) -> bytes:
-        self._greeting, self._pid = None, int(greeting["pid"])
+        self._greeting, self._pid, self.place = None, int(greeting["pid"]), str(greeting["place"])
         if greeting["version"] != __version__:
             raise BadInput(
-                f"cell {self._cell.index}: the Ray node {greeting['node']} has edgebed {greeting['version']}, here it "
+                f"cell {self._cell.index}: the Ray node {self.place} has edgebed {greeting['version']}, here it "
                 f"is {__version__}; install the same on all servers"
             )
         first_answer: bytes = greeting["first_answer"]
@@ -140,7 +146,7 @@ class _Actor:
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "node": os.uname().nodename,
+            "place": importlib.import_module("ray").util.get_node_ip_address(),
             "first_answer": self._server.first_answer,
         }
 
