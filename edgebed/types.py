@@ -353,10 +353,19 @@ class Decision:
                 raise SchemaMismatch(f"decision.{name} has shape {got}; the spec has {slots} slots")
         if not np.isin(self.site, (0, 1, 2)).all():
             raise BadInput(f"decision.site has values outside 0 (device), 1 (edge), 2 (split): {self.site}")
-        for index, name in enumerate(spec.slots):
-            problem = self.slot(index).problem(len(spec.servers), spec.channels)
-            if problem:
-                raise BadInput(f"decision for {name}: {problem}")
+        slot = self._first_wrong_slot(len(spec.servers), spec.channels)
+        if slot is not None:
+            problem = self.slot(slot).problem(len(spec.servers), spec.channels)
+            raise BadInput(f"decision for {spec.slots[slot]}: {problem}")
+
+    def _first_wrong_slot(self, servers: int, channels: int) -> int | None:
+        """The first slot that `SlotDecision.problem` has something to say of; all slots are looked at at once."""
+        is_right = (self.server >= 0) & (self.server < max(1, servers))
+        is_right &= (self.channel >= 0) & (self.channel < max(1, channels))
+        is_right &= (self.edge_fraction >= 0.0) & (self.edge_fraction <= 1.0)
+        for fraction in (self.cpu_fraction, self.power_fraction):
+            is_right &= (fraction > 0.0) & (fraction <= 1.0)
+        return None if is_right.all() else int(np.argmin(is_right))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SAMPLE_REACH_S = 2.0
 """A host's sample speaks for the time since the one before it, but for no longer than this."""
 
-_MEMORY_LIMIT = "256MB"
+MEMORY_LIMIT = "256MB"
 _KEY_COLUMNS = {"_cell": "INTEGER", "_rank": "INTEGER", "_host": "VARCHAR", "_sequence": "BIGINT"}
 
 # The flag that a task gets when its host's throttle word shows one of these.
@@ -97,7 +97,7 @@ def seal(
         # DuckDB takes what follows a question mark for options of its database.
         with tempfile.TemporaryDirectory(prefix="edgebed-", dir=None if "?" in str(folder) else folder) as scratch:
             counts = _tabulate(stage, cells, emulated, folder, Path(scratch))
-        _publish(run_folder, folder)
+        publish(run_folder, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return counts
@@ -108,7 +108,7 @@ def _tabulate(
 ) -> SealedCounts:
     """Write the tables into ``folder``; the database and what does not fit into memory go to ``scratch``."""
     # One thread: the order of rows, and of the sums of costs, is then the same every time.
-    settings = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "temp_directory": str(scratch / "spill")}
+    settings = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": str(scratch / "spill")}
     with import_duckdb("sealing a run").connect(str(scratch / "seal.duckdb"), config=settings) as connection:
         _load(connection, stage, cells)
         connection.execute("CREATE TABLE emulated (host VARCHAR)")
@@ -117,7 +117,7 @@ def _tabulate(
         _check_plan(connection, stage.planned)
         _make_tables(connection)
         for table in TABLES:
-            _write_table(connection, table, folder)
+            write_table(connection, table, folder)
         return _count(connection, stage.problems)
 
 
@@ -166,7 +166,7 @@ SELECT raw.* REPLACE (<flags> AS flags), is_planned
 FROM picked JOIN raw_task AS raw ON raw.rowid = picked_row JOIN cell USING (_cell)
 """
 
-_EPOCHS = """
+EPOCHS = """
 CREATE TABLE epochs AS
 WITH picked_epoch AS (
     SELECT * REPLACE (coalesce(len(action), 0) AS _rank) FROM raw_epoch
@@ -206,7 +206,7 @@ def _make_tables(connection: DuckDBPyConnection) -> None:
         connection.execute("INSERT INTO trouble VALUES (?, ?, ?, ?)", spell)
     connection.execute(_TASK_TROUBLE)
     connection.execute(_TASKS.replace("<flags>", _flags()))
-    connection.execute(_EPOCHS)
+    connection.execute(EPOCHS)
 
 
 def _flags() -> str:
@@ -273,13 +273,14 @@ def trouble_shown(word: int, word_before: int | None) -> list[str]:
     return [flag for flag, names in _TROUBLE.items() if names & recent]
 
 
-def _write_table(connection: DuckDBPyConnection, table: str, folder: Path) -> None:
+def write_table(connection: DuckDBPyConnection, table: str, folder: Path) -> None:
+    """Write a table of the database as Parquet into a folder, sorted, with the columns that it has in a run."""
     names = ", ".join(column.name for column in columns(TABLES[table]))
     rows = f"SELECT {names} FROM {table} ORDER BY {_ORDER[table]}"  # noqa: S608  (the schema's names)
     connection.execute(f"COPY ({rows}) TO {sql_text(folder / table)} (FORMAT parquet, COMPRESSION zstd)")
 
 
-def _publish(run_folder: Path, folder: Path) -> None:
+def publish(run_folder: Path, folder: Path) -> None:
     """Give the finished tables their names; on disk before the earlier ones go."""
     for table in TABLES:
         with (folder / table).open("rb") as file:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +163,19 @@ class PlannedTask:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedColumns:
+    """All tasks of one device in one cell as columns, in order of arrival; see `PlannedTask`."""
+
+    offset_s: NDArray[np.float64]
+    frames: NDArray[np.int64]
+    deadline_s: NDArray[np.float64]
+    epoch: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offset_s)
+
+
 def planned_tasks(
     settings: ArrivalSettings,
     seed: int,
@@ -185,21 +198,42 @@ def planned_tasks(
     Raises:
         BadInput: a setting is wrong, or more than `MAX_TASKS` would be planned.
     """
+    planned = planned_columns(settings, seed, device_id, epochs=epochs, epoch_s=epoch_s)
+    rows = zip(
+        planned.offset_s.tolist(),
+        planned.frames.tolist(),
+        planned.deadline_s.tolist(),
+        planned.epoch.tolist(),
+        strict=True,
+    )
+    return [PlannedTask(index, content_name(workload, seed, device_id, index), *row) for index, row in enumerate(rows)]
+
+
+def content_name(workload: str, seed: int, device_id: str, index: int) -> str:
+    """The name of the images of a device's ``index``-th task."""
+    return f"{workload}/{seed}/{device_id}/{index}"
+
+
+def planned_columns(
+    settings: ArrivalSettings, seed: int, device_id: str, *, epochs: int, epoch_s: float
+) -> PlannedColumns:
+    """The same tasks as `planned_tasks` has, as columns: for thousands of devices.
+
+    Raises:
+        BadInput: a setting is wrong, or more than `MAX_TASKS` would be planned.
+    """
     settings.validate()
     _check_span(epochs, epoch_s)
-    rows = _arrivals(settings, seed, device_id, epochs * epoch_s)
-    sizes = stream(seed, "frames", device_id).integers(settings.frames_low, settings.frames_high + 1, size=len(rows))
-    return [
-        PlannedTask(
-            index=index,
-            content_id=f"{workload}/{seed}/{device_id}/{index}",
-            offset_s=row.offset_s,
-            frames=int(size) if row.frames is None else row.frames,
-            deadline_s=settings.deadline_s if row.deadline_s is None else row.deadline_s,
-            epoch=epoch_of(row.offset_s, epoch_s, epochs),
-        )
-        for index, (row, size) in enumerate(zip(rows, sizes, strict=True))
-    ]
+    offset_s, frames, deadline_s = _arrivals(settings, seed, device_id, epochs * epoch_s)
+    drawn = stream(seed, "frames", device_id).integers(
+        settings.frames_low, settings.frames_high + 1, size=len(offset_s)
+    )
+    return PlannedColumns(
+        offset_s=offset_s,
+        frames=np.where(frames > 0, frames, drawn),
+        deadline_s=np.where(np.isnan(deadline_s), settings.deadline_s, deadline_s),
+        epoch=epochs_of(offset_s, epoch_s, epochs),
+    )
 
 
 def content_rng(seed: int, device_id: str, index: int) -> np.random.Generator:
@@ -212,6 +246,13 @@ def epoch_of(offset_s: float, epoch_s: float, epochs: int) -> int:
     return min(max(math.ceil((offset_s - _TICK_TOLERANCE_S) / epoch_s) - 1, 0), epochs - 1)
 
 
+def epochs_of(offset_s: NDArray[np.float64], epoch_s: float, epochs: int) -> NDArray[np.int64]:
+    """`epoch_of` of each."""
+    ticks = np.ceil((offset_s - _TICK_TOLERANCE_S) / epoch_s) - 1
+    epoch: NDArray[np.int64] = np.clip(ticks, 0, epochs - 1).astype(np.int64)
+    return epoch
+
+
 def _check_span(epochs: int, epoch_s: float) -> None:
     if epochs < 1:
         raise BadInput(Problem(f"{epochs} must be at least 1", "epochs"))
@@ -219,20 +260,31 @@ def _check_span(epochs: int, epoch_s: float) -> None:
         raise BadInput(Problem(f"{epoch_s} must be a positive number", "epoch_s"))
 
 
-def _arrivals(settings: ArrivalSettings, seed: int, device_id: str, horizon_s: float) -> list[TraceRow]:
-    """Arrivals within the cell, in order; equal times keep the order they were drawn or written in."""
+def _arrivals(
+    settings: ArrivalSettings, seed: int, device_id: str, horizon_s: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Arrivals within the cell, in order; equal times keep the order they were drawn or written in.
+
+    Returns:
+        When they arrive, their frames (0: not said), and their deadlines (NaN: not said).
+    """
     rng = stream(seed, "arrivals", device_id)
     if settings.kind == "trace":
         rows = [row for row in settings.trace if row.device_id in (None, device_id)]
+        drawn_s = [row.offset_s for row in rows]
+        frames = np.array([row.frames or 0 for row in rows], np.int64)
+        deadline_s = np.array([math.nan if row.deadline_s is None else row.deadline_s for row in rows], np.float64)
     else:
         draw = _periodic if settings.kind == "periodic" else _poisson
-        offsets_s = draw(settings, rng, horizon_s)
-        rows = [TraceRow(float(offset_s)) for offset_s in offsets_s]
-    rows = [replace(row, offset_s=round(row.offset_s, 6)) for row in rows]
-    rows = [row for row in rows if 0 < row.offset_s <= horizon_s + _TICK_TOLERANCE_S]
-    if len(rows) > MAX_TASKS:
-        raise _too_many(len(rows))
-    return sorted(rows, key=lambda row: row.offset_s)
+        drawn_s = draw(settings, rng, horizon_s).tolist()
+        frames, deadline_s = np.zeros(len(drawn_s), np.int64), np.full(len(drawn_s), np.nan)
+    # Python rounds to the nearest decimal number; numpy only nearly does.
+    offset_s = np.array([round(each, 6) for each in drawn_s], np.float64)
+    kept = np.flatnonzero((offset_s > 0) & (offset_s <= horizon_s + _TICK_TOLERANCE_S))
+    if len(kept) > MAX_TASKS:
+        raise _too_many(len(kept))
+    order = kept[np.argsort(offset_s[kept], kind="stable")]
+    return offset_s[order], frames[order], deadline_s[order]
 
 
 def _periodic(settings: ArrivalSettings, rng: np.random.Generator, horizon_s: float) -> NDArray[np.float64]:

@@ -1,0 +1,324 @@
+"""One cell in virtual time: tasks arrive, ticks come, policies decide, and the queues of a testbed do the rest."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import partial
+
+import numpy as np
+
+from edge_server.controller.deciding import CentralPolicy
+from edgebed.errors import BadInput
+from edgebed.protocol.cells import CellSpec
+from edgebed.simulation.testbed.chance import decision_chances, device_keys, task_chances
+from edgebed.simulation.testbed.features import device_features, server_features, waiting_of
+from edgebed.simulation.testbed.hosts import Chosen, Testbed, Work
+from edgebed.simulation.testbed.ingredients import Ended, FloatArray, IndexArray
+from edgebed.simulation.testbed.pipeline import Pipeline
+from edgebed.simulation.testbed.profile import draw
+from edgebed.trace.schema import EventRecord
+from edgebed.types import BoolArray, DecidedBy, Decision, Float32Array, IntArray, Observation, ObservationSpec
+from orchestrator.backends.simulated_deciding import OwnPolicies, flat_decision, put
+from orchestrator.backends.simulated_record import DECIDERS, EpochRow, Record
+from orchestrator.backends.simulated_tasks import CellTasks, tasks_of
+
+
+class SimulatedCell:
+    """A cell and everything that becomes known of it. Who drives it says when time passes.
+
+    Args:
+        spec: of the cell.
+        testbed: its hosts, in the order of the cell's devices and servers.
+        start_s: the run clock at its start.
+
+    Attributes:
+        tasks: planned ones.
+        record: what is known of them.
+        epoch_rows, events: for the trace.
+    """
+
+    def __init__(self, spec: CellSpec, testbed: Testbed, start_s: float = 0.0) -> None:
+        if spec.channels.model == "sinr":
+            raise BadInput(
+                "channels: model 'sinr' needs a scenario's radio; the simulated testbed has 'none' and 'share'"
+            )
+        self.cell = spec
+        self.testbed = testbed
+        self.start_s = start_s
+        self.spec = ObservationSpec(tuple(spec.devices), tuple(spec.servers), spec.channels.count)
+        self.rate_bps = spec.channels.rate_bps if spec.channels.model == "share" else 0.0
+        self.tasks: CellTasks = tasks_of(spec)
+        self.record = Record.of(len(self.tasks))
+        self.epoch_rows: list[EpochRow] = []
+        self.events: list[EventRecord] = []
+        self.pipeline = Pipeline(
+            testbed.layout(spec.channels.count, self.rate_bps, refused_run_locally=spec.on_refusal == "local")
+        )
+        self.task_keys = device_keys(spec.seed, spec.devices, "task")
+        self._decision_keys = device_keys(spec.seed, spec.devices, "decision")
+        self._controller_key = device_keys(spec.seed, [""], "decision")
+        own = partial(OwnPolicies, spec)
+        self._fallback = own(spec.fallback_policy, {}, "fallback", self._policy_failed)
+        self._own = own(spec.policy_name, spec.policy_options, "policy", self._policy_failed)
+        self._epoch = 0
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def tick_s(self, epoch: int) -> float:
+        """When an epoch is decided, from the cell's start."""
+        return (epoch + 1) * self.cell.epoch_s
+
+    def advance(self, until_s: float) -> Ended:
+        """Let time pass; the tasks that have ended meanwhile."""
+        ended = self.pipeline.advance(until_s)
+        self.record.note(ended)
+        return ended
+
+    def work(self, rows: IndexArray) -> Work:
+        """Tasks as the queues know them."""
+        tasks = self.tasks
+        slot, index, arrived_s = tasks.slot[rows], tasks.index[rows], tasks.offset_s[rows]
+        chances = task_chances(self.task_keys[slot], index)
+        return Work(
+            task=rows,
+            device=slot,
+            arrived_s=arrived_s,
+            limit_s=arrived_s + self.cell.timeouts.task_s,
+            frames=tasks.frames[rows],
+            frame_bytes=self.testbed.frame_bytes(chances),
+            chances=chances,
+        )
+
+    # -- observing ----------------------------------------------------------------------------------------------------
+
+    def observe(self, epoch: int, rows: IndexArray) -> Observation:
+        """What everyone knows now.
+
+        Args:
+            epoch: its number.
+            rows: of the tasks that wait for this decision.
+        """
+        load, work, slots = self.pipeline.load(), self.work(rows), len(self.cell.devices)
+        waiting = waiting_of(work, self.tasks.deadline_s[rows], self.pipeline.now_s, 1, slots)
+        return Observation(
+            values=device_features(self.testbed, waiting, load)[0],
+            present=np.ones(slots, np.bool_),
+            age_s=np.zeros(slots, np.float32),
+            server=server_features(self.testbed, load, self.cell.channels.count, self.rate_bps)[0],
+            allowed_actions=np.ones((slots, self.spec.actions), np.bool_),
+            epoch=epoch,
+        )
+
+    # -- deciding -----------------------------------------------------------------------------------------------------
+
+    def decide_jointly(
+        self, seen: Observation, decision: Decision | None, by: DecidedBy, version: str
+    ) -> tuple[Decision, IntArray]:
+        """One decision for all devices at a tick; where it comes too late, the fallback policy decides.
+
+        Args:
+            seen: what it answers.
+            decision: None: nobody has decided.
+            by: who has.
+            version: of the policy.
+
+        Returns:
+            What will be executed, and how many tasks each slot has for it.
+        """
+        epoch, cell = seen.epoch, self.cell
+        rows = self.tasks.of_epoch(epoch)
+        delay_s, compute_s = self._joint_delay(epoch)
+        if decision is None:
+            delay_s = np.full_like(delay_s, math.inf)
+        else:
+            action = flat_decision(decision).ravel()
+            self.epoch_rows.append(EpochRow(epoch, "", _flat(seen), action, version, by.value, compute_s))
+        is_late = delay_s > cell.timeouts.decision_s
+        executed = _executable(decision or Decision.local(len(cell.devices)))
+        waiting = np.bincount(self.tasks.slot[rows], minlength=len(cell.devices))
+        fallback_versions = self._fall_back(seen, executed, is_late & (waiting > 0))
+        own_s = self._own_delay(epoch)
+        answer = _Answer(
+            decision=executed,
+            ready_s=self.tick_s(epoch) + np.where(is_late, cell.timeouts.decision_s + own_s, delay_s),
+            by=np.where(is_late, DECIDERS.index(DecidedBy.FALLBACK), DECIDERS.index(by)),
+            version=np.where(is_late, fallback_versions, self.record.version_code(version) if decision else 0),
+            compute_s=np.where(is_late, self._own_compute(epoch), compute_s),
+            is_late=is_late,
+        )
+        self._carry_out(rows, epoch, answer)
+        return executed, waiting.astype(np.int32)
+
+    def _fall_back(self, seen: Observation, decision: Decision, where: BoolArray) -> IndexArray:
+        """Enter what the fallback policy decides; returns the code of its version, ``[slots]``."""
+        versions = np.zeros(len(where), np.int64)
+        compute_s = self._own_compute(seen.epoch)
+        for slot in np.flatnonzero(where).tolist():
+            chosen = self._fallback.choose(seen, slot)
+            put(decision, slot, chosen[0] if chosen else None)
+            version = chosen[1] if chosen else ""
+            versions[slot] = self.record.version_code(version)
+            self._note_own(seen, decision, slot, version, DecidedBy.FALLBACK, float(compute_s[slot]))
+        return versions
+
+    def decide_each(self, seen: Observation, rows: IndexArray, slots: list[int]) -> None:
+        """Each of some devices decides for itself, now, for those of these tasks that are its own."""
+        devices = len(self.cell.devices)
+        decision = Decision.local(devices)
+        by, versions = np.zeros(devices, np.int64), np.zeros(devices, np.int64)
+        which = self.tasks.index[rows[0]] if self.cell.decide_at == "arrival" else seen.epoch
+        delay_s, compute_s = self._own_delay(which), self._own_compute(which)
+        for slot in slots:
+            chosen, who = self._own.choose(seen, slot), DecidedBy.DEVICE
+            if chosen is None:
+                chosen, who = self._fallback.choose(seen, slot), DecidedBy.FALLBACK
+            put(decision, slot, chosen[0] if chosen else None)
+            version = chosen[1] if chosen else ""
+            by[slot], versions[slot] = DECIDERS.index(who), self.record.version_code(version)
+            self._note_own(seen, decision, slot, version, who, float(compute_s[slot]))
+        ready_s = self.pipeline.now_s + delay_s
+        answer = _Answer(_executable(decision), ready_s, by, versions, compute_s, np.zeros(devices, np.bool_))
+        self._carry_out(rows, seen.epoch, answer)
+
+    def _note_own(
+        self, seen: Observation, decision: Decision, slot: int, version: str, by: DecidedBy, compute_s: float
+    ) -> None:
+        action = np.array(
+            [
+                decision.site[slot], decision.server[slot], decision.channel[slot], decision.edge_fraction[slot],
+                decision.cpu_fraction[slot], decision.power_fraction[slot],
+            ],
+            np.float32,
+        )  # fmt: skip
+        shown = np.concatenate([seen.values[slot], seen.server])
+        name = self.cell.devices[slot]
+        self.epoch_rows.append(EpochRow(seen.epoch, name, shown, action, version, by.value, compute_s))
+
+    def _carry_out(self, rows: IndexArray, epoch: int, answer: _Answer) -> None:
+        record, slot, decision = self.record, self.tasks.slot[rows], answer.decision
+        record.requested_site[rows] = decision.site[slot]
+        record.requested_server[rows] = decision.server[slot]
+        record.requested_channel[rows] = decision.channel[slot]
+        record.decision_epoch[rows] = epoch
+        record.decided_by[rows], record.version[rows] = answer.by[slot], answer.version[slot]
+        record.decision_compute_s[rows], record.is_late[rows] = answer.compute_s[slot], answer.is_late[slot]
+        record.ready_s[rows] = answer.ready_s[slot]
+        chosen = Chosen(
+            ready_s=answer.ready_s[slot],
+            site=decision.site[slot].astype(np.int64),
+            server=decision.server[slot].astype(np.int64),
+            channel=decision.channel[slot].astype(np.int64),
+            edge_fraction=decision.edge_fraction[slot].astype(np.float64),
+        )
+        self.pipeline.submit(self.testbed.ingredients(self.work(rows), chosen))
+
+    def _joint_delay(self, epoch: int) -> tuple[FloatArray, float]:
+        """From the tick until each device knows, ``[slots]``, and what the policy itself takes."""
+        decider = self.testbed.profile.decider("controller")
+        chances = decision_chances(self._decision_keys, np.full(len(self.cell.devices), epoch))
+        compute = decision_chances(self._controller_key, np.array([epoch]))
+        return draw(decider.delay_s, chances[:, 0]), float(draw(decider.compute_s, compute[:, 1])[0])
+
+    def _own_delay(self, which: int) -> FloatArray:
+        chances = decision_chances(self._decision_keys, np.full(len(self.cell.devices), which))
+        return draw(self.testbed.profile.decider("device").delay_s, chances[:, 0])
+
+    def _own_compute(self, which: int) -> FloatArray:
+        chances = decision_chances(self._decision_keys, np.full(len(self.cell.devices), which))
+        return draw(self.testbed.profile.decider("device").compute_s, chances[:, 1])
+
+    def _policy_failed(self, slot: int, error: Exception) -> None:
+        self.event("policy_failed", self.cell.devices[slot], problem=repr(error))
+
+    def event(self, kind: str, host: str, **detail: object) -> None:
+        """Note something that happened now."""
+        t_s = self.start_s + self.pipeline.now_s
+        self.events.append(EventRecord(t_s=t_s, host=host, kind=kind, detail=json.dumps(detail)))
+
+    # -- whole cells --------------------------------------------------------------------------------------------------
+
+    def conclude(self) -> Observation:
+        """How things stand a tick after the last decision; it goes into the trace."""
+        self.advance(max(self.tick_s(self.cell.epochs), self.pipeline.now_s))
+        seen = self.observe(self.cell.epochs, np.zeros(0, np.int64))
+        nothing = np.zeros(0, np.float32)
+        if self.cell.placement == "device":
+            last = {row.device: row.epoch for row in self.epoch_rows}
+            for slot, name in enumerate(self.cell.devices):
+                shown = np.concatenate([seen.values[slot], seen.server])
+                self.epoch_rows.append(EpochRow(last.get(name, -1) + 1, name, shown, nothing))
+        else:
+            self.epoch_rows.append(EpochRow(seen.epoch, "", _flat(seen), nothing))
+        return seen
+
+    def step(self, policy: CentralPolicy | None) -> bool:
+        """Go on to the next decision and take it; False when all are taken.
+
+        Args:
+            policy: the controller's; None: devices decide.
+        """
+        epoch = self._epoch
+        if epoch >= self.cell.epochs:
+            return False
+        self._epoch += 1
+        if self.cell.decide_at == "arrival":
+            self._decide_arrivals(epoch)
+            return True
+        self.advance(self.tick_s(epoch))
+        rows = self.tasks.of_epoch(epoch)
+        seen = self.observe(epoch, rows)
+        if policy is None:
+            self.decide_each(seen, rows, list(range(len(self.cell.devices))))
+            return True
+        try:
+            decided = policy.decide(seen)
+        except Exception as error:  # a policy is someone's research code: it may raise anything
+            self.event("policy_failed", "controller", policy=self.cell.policy, epoch=epoch, error=repr(error))
+            self.decide_jointly(seen, None, DecidedBy.FALLBACK, "")
+            return True
+        self.decide_jointly(seen, decided.decision, DecidedBy.CONTROLLER, decided.policy_version)
+        return True
+
+    def _decide_arrivals(self, epoch: int) -> None:
+        rows = self.tasks.of_epoch(epoch)
+        order = np.lexsort((self.tasks.slot[rows], self.tasks.offset_s[rows]))
+        for row in rows[order]:
+            self.advance(float(self.tasks.offset_s[row]))
+            one = np.array([row])
+            self.decide_each(self.observe(epoch, one), one, [int(self.tasks.slot[row])])
+
+
+class _Answer:
+    """A decision and how it came about, ``[slots]`` each."""
+
+    __slots__ = ("by", "compute_s", "decision", "is_late", "ready_s", "version")
+
+    def __init__(
+        self,
+        decision: Decision,
+        ready_s: FloatArray,
+        by: IndexArray,
+        version: IndexArray,
+        compute_s: FloatArray,
+        is_late: BoolArray,
+    ) -> None:
+        self.decision, self.ready_s, self.by, self.version = decision, ready_s, by, version
+        self.compute_s, self.is_late = compute_s, is_late
+
+
+def _executable(decision: Decision) -> Decision:
+    """As hosts execute it: nothing scales a clock or a radio there. The caller's to change."""
+    return Decision(
+        site=decision.site.copy(),
+        server=decision.server.copy(),
+        channel=decision.channel.copy(),
+        edge_fraction=decision.edge_fraction.copy(),
+        cpu_fraction=np.ones_like(decision.cpu_fraction),
+        power_fraction=np.ones_like(decision.power_fraction),
+    )
+
+
+def _flat(seen: Observation) -> Float32Array:
+    flat: Float32Array = np.concatenate([seen.values.ravel(), seen.server])
+    return flat

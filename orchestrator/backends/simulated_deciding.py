@@ -1,0 +1,85 @@
+"""Who decides in a simulated cell: the real policies, shown what they would be shown on hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from device_agent.deciding import LocalPolicy, own_spec
+from edge_server.controller.deciding import CentralPolicy
+from edgebed.protocol.cells import CellSpec
+from edgebed.types import DEVICE_ONLY, Decision, Observation, ObservationSpec, SlotDecision
+
+
+class OwnPolicies:
+    """One policy a device, each asked for its own slot, as on the devices; made when they are first asked.
+
+    Args:
+        role: ``policy`` or ``fallback``; part of each one's seed.
+        failed: told of a policy that raised an error: the slot, and the error.
+    """
+
+    def __init__(
+        self,
+        cell: CellSpec,
+        name: str,
+        options: dict[str, Any],
+        role: str,
+        failed: Callable[[int, Exception], None],
+    ) -> None:
+        self._cell, self._name, self._options, self._role = cell, name, options, role
+        self._failed = failed
+        self._policies: dict[int, LocalPolicy] = {}
+        # One observation for all, of which one slot is filled in at a time: a device sees nothing of the others.
+        self._shown = Observation.empty(own_spec(cell))
+
+    def choose(self, seen: Observation, slot: int) -> tuple[SlotDecision, str] | None:
+        """What a device decides for itself, and the version of its policy; None when its policy failed."""
+        policy = self._policies.get(slot)
+        if policy is None:
+            name = self._cell.devices[slot]
+            policy = self._policies[slot] = LocalPolicy(self._name, self._options, name, self._cell, self._role)
+        shown = self._shown
+        shown.values[slot], shown.present[slot] = seen.values[slot], True
+        shown.allowed_actions[slot] = seen.allowed_actions[slot]
+        own = Observation(
+            shown.values, shown.present, shown.age_s, seen.server, shown.allowed_actions, epoch=seen.epoch
+        )
+        try:
+            decision, _ = policy.decide(own)
+        except Exception as error:  # a policy is someone's research code: it may raise anything
+            self._failed(slot, error)
+            return None
+        finally:
+            shown.values[slot], shown.present[slot] = 0.0, False
+            shown.allowed_actions[slot] = True
+        return decision, policy.version
+
+
+def central_policy(cell: CellSpec, spec: ObservationSpec) -> CentralPolicy:
+    """The policy of a controller, as the controller makes it."""
+    return CentralPolicy(cell, spec)
+
+
+def put(decision: Decision, slot: int, chosen: SlotDecision | None) -> None:
+    """Enter what one device does; None: nobody could decide, so it stays on the device."""
+    chosen = chosen or DEVICE_ONLY
+    decision.site[slot] = chosen.site
+    decision.server[slot], decision.channel[slot] = chosen.server, chosen.channel
+    decision.edge_fraction[slot] = chosen.edge_fraction
+    decision.cpu_fraction[slot], decision.power_fraction[slot] = chosen.cpu_fraction, chosen.power_fraction
+
+
+def flat_decision(decision: Decision) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """How ``epochs.parquet`` holds it: ``[slots, 6]``."""
+    parts = (
+        decision.site,
+        decision.server,
+        decision.channel,
+        decision.edge_fraction,
+        decision.cpu_fraction,
+        decision.power_fraction,
+    )
+    return np.stack([part.astype(np.float32) for part in parts], axis=1)
