@@ -117,7 +117,7 @@ def best_sets(delays: Delays) -> tuple[BoolArray, FloatArray]:
     Raises:
         BadInput: there are too many devices to try all sets.
     """
-    rows, devices = delays.local.shape
+    rows, devices = len(delays.local), delays.local.shape[1]
     if devices > MOST_ENUMERATED:
         raise BadInput(
             f"the best of all decisions is found by trying them, for at most {MOST_ENUMERATED} devices; there are "
@@ -158,14 +158,14 @@ def descended(delays: Delays) -> tuple[BoolArray, FloatArray]:
 def _flipped_delay(delays: Delays, offloads: BoolArray) -> FloatArray:
     """Q if device n alone changes its mind, ``[R, N]``."""
     sign = np.where(offloads, -1.0, 1.0)
-    kept = (delays.local * ~offloads).sum(axis=1)[:, None] - sign * delays.local
+    kept: FloatArray = (delays.local * ~offloads).sum(axis=1)[:, None] - sign * delays.local
     if delays.equal_split:
         shared = delays.link + delays.server
         members = offloads.sum(axis=1)[:, None] + sign
         total: FloatArray = kept + members * ((shared * offloads).sum(axis=1)[:, None] + sign * shared)
         return total
     for part in (np.sqrt(delays.link), np.sqrt(delays.server)):
-        kept = kept + np.square((part * offloads).sum(axis=1)[:, None] + sign * part)
+        kept += np.square((part * offloads).sum(axis=1)[:, None] + sign * part)
     return kept
 
 

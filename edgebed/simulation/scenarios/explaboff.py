@@ -27,6 +27,7 @@ from edgebed.simulation.base import (
 from edgebed.simulation.compute.fifo import first_come_first_served
 from edgebed.simulation.episodes import EpisodicScenario, Rows, RowsStep
 from edgebed.simulation.random_streams import FloatArray, normals, stream_keys, uniforms
+from edgebed.simulation.scenarios.explaboff_heuristics import HEURISTICS, StaticSplit
 from edgebed.types import BoolArray, Feature, Float32Array, Site
 
 PAPER = "ExplabOff: Towards Explorative and Collaborative Task Offloading via Mutual Information-Enhanced MARL"
@@ -137,15 +138,31 @@ class Explaboff(EpisodicScenario):
         self.servers = len(settings.station_capacities)
         self.steps = settings.steps
         self._profiles = np.array([settings.task_means, settings.deadlines_s])
-        self._capacity: FloatArray = np.array(settings.station_capacities)
-        self._upload_s: FloatArray = settings.upload_s + settings.upload_step_s * np.arange(self.devices)
-        pairs = np.arange(self.devices * self.servers).reshape(self.devices, self.servers)
+        self.station_capacity: FloatArray = np.array(settings.station_capacities)
+        pairs = np.arange(self.devices * self.servers, dtype=np.float64).reshape(self.devices, self.servers)
+        self.upload_s: FloatArray = settings.upload_s + settings.upload_step_s * np.arange(float(self.devices))
         self._switch_s: FloatArray = settings.switch_s + settings.switch_step_s * pairs
         self.actions = ActionLayout(
             tuple(f"station {station + 1}" for station in range(self.servers)),
             (Feature("edge_fraction", "1", 0.0, 1.0, "share of the task that the station computes"),),
         )
         self.device_features, self.shared_features = self._features()
+
+    @property
+    def size(self) -> FloatArray:
+        """``[B, N]``, of each device's task."""
+        return self._size
+
+    @property
+    def backlog_s(self) -> FloatArray:
+        """``[B, S]``, seconds of work left at each station."""
+        return self._backlog_s
+
+    @property
+    def switch_s(self) -> FloatArray:
+        """``[B, N, S]``, what a device's next use of a station would be charged: 0 after the first."""
+        due: FloatArray = self._switch_s * ~self._used
+        return due
 
     def _allocate(self, batch: int) -> None:
         self._mean: FloatArray = np.zeros((batch, self.devices))
@@ -173,7 +190,7 @@ class Explaboff(EpisodicScenario):
         station, fraction = actions[..., 0].astype(np.int64), actions[..., 1]
         time_s = np.maximum(self._serve(rows, station, fraction), self._local_s(self._size[rows], fraction))
         missed = time_s > self._deadline_s[rows]
-        ends = missed.any(axis=1)
+        ends = np.asarray(missed.any(axis=1))
         self._missed[rows] = ends
         reward = self._reward(rows, time_s, missed, ends)
         self._last[rows] = station + 1
@@ -183,10 +200,10 @@ class Explaboff(EpisodicScenario):
     def _serve(self, rows: Rows, station: NDArray[np.int64], fraction: FloatArray) -> FloatArray:
         """When each device's share is back from its station, ``[R, N]``; 0 where it sent nothing."""
         sends = (station[..., None] == np.arange(self.servers)) & (fraction > 0.0)[..., None]
-        work_s = (fraction * self._size[rows])[..., None] / self._capacity
+        work_s = (fraction * self._size[rows])[..., None] / self.station_capacity
         work_s = sends * (work_s + self._switch_s * ~self._used[rows])
         self._used[rows] |= sends
-        ready_s = np.where(sends, self._upload_s[:, None], np.inf)
+        ready_s = np.where(sends, self.upload_s[:, None], np.inf)
         served = first_come_first_served(
             _a_row_each_station(ready_s),
             _a_row_each_station(work_s),
@@ -214,12 +231,12 @@ class Explaboff(EpisodicScenario):
     def observe(self) -> BatchObservation:
         """See `edgebed.simulation.base.Scenario.observe`; the features say how each number is scaled."""
         devices = np.empty((self.batch, self.devices, 4 + self.servers), np.float32)
-        devices[..., 0] = self.parameters.device_capacity / self._capacity.max()
+        devices[..., 0] = self.parameters.device_capacity / self.station_capacity.max()
         devices[..., 1] = self._size / SIZE_SCALE
         devices[..., 2] = self._deadline_s / DEADLINE_SCALE_S
-        devices[..., 3:-1] = self._upload_s[:, None] / UPLOAD_SCALE_S
+        devices[..., 3:-1] = self.upload_s[:, None] / UPLOAD_SCALE_S
         devices[..., -1] = self._last / self.servers
-        capacities = np.broadcast_to(self._capacity / self._capacity.max(), self._backlog_s.shape)
+        capacities = np.broadcast_to(self.station_capacity / self.station_capacity.max(), self._backlog_s.shape)
         shared = np.concatenate([capacities, self._backlog_s / BACKLOG_SCALE_S], axis=1)
         return BatchObservation(devices, shared.astype(np.float32))
 
@@ -237,9 +254,7 @@ class Explaboff(EpisodicScenario):
     def view_features(self) -> tuple[Feature, ...]:
         """Columns of `device_views`."""
         device, shared, count = self.device_features, self.shared_features, self.devices
-        sizes = tuple(
-            _size_feature(f"size_{other + 1}", f"size of device {other + 1}'s task") for other in range(count)
-        )
+        sizes = tuple(self._size_feature(f"size_{at + 1}", f"size of device {at + 1}'s task") for at in range(count))
         index = tuple(Feature(f"is_{at + 1}", "1", 0.0, 1.0, f"1 on device {at + 1}, else 0") for at in range(count))
         stations = self.servers
         return (*shared[:stations], *device[:3], *sizes, *index, *device[3:-1], *shared[stations:], device[-1])
@@ -264,14 +279,15 @@ class Explaboff(EpisodicScenario):
         return {"completed": np.asarray(~self._missed & (self.step_index >= self.steps), np.float64)}
 
     def _features(self) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
-        stations = range(1, self.servers + 1)
-        most = self._capacity.max()
+        stations, most = range(1, self.servers + 1), self.station_capacity.max()
+        own, upload = self.parameters.device_capacity / most, max(1.0, float(self.upload_s.max()) / UPLOAD_SCALE_S)
+        deadline = float(self._profiles[1].max()) / DEADLINE_SCALE_S
         device = (
-            Feature("capacity", "1", 0.0, 1.0, f"its capacity / {most:g}, the largest station's"),
-            _size_feature("size", "size of its task"),
-            Feature("deadline", "1", 0.0, 1.0, f"its deadline / {DEADLINE_SCALE_S:g} s"),
+            Feature("capacity", "1", 0.0, max(1.0, own), f"its capacity / {most:g}, the largest station's"),
+            self._size_feature("size", "size of its task"),
+            Feature("deadline", "1", 0.0, max(1.0, deadline), f"its deadline / {DEADLINE_SCALE_S:g} s"),
             *(
-                Feature(f"upload_{at}", "1", 0.0, 1.0, f"upload time to station {at} / {UPLOAD_SCALE_S:g} s")
+                Feature(f"upload_{at}", "1", 0.0, upload, f"upload time to station {at} / {UPLOAD_SCALE_S:g} s")
                 for at in stations
             ),
             Feature("last_station", "1", 0.0, 1.0, f"its last choice, counted from 1, / {self.servers}; 0 at first"),
@@ -279,15 +295,23 @@ class Explaboff(EpisodicScenario):
         shared = (
             *(Feature(f"capacity_{at}", "1", 0.0, 1.0, f"capacity of station {at} / {most:g}") for at in stations),
             *(
-                Feature(f"backlog_{at}", "1", 0.0, np.inf, f"backlog of station {at} / {BACKLOG_SCALE_S:g} s")
+                Feature(f"backlog_{at}", "1", 0.0, self._most_backlog(at), f"backlog there / {BACKLOG_SCALE_S:g} s")
                 for at in stations
             ),
         )
         return device, shared
 
+    def _most_backlog(self, station: int) -> float:
+        """Scaled, if every device sends all of its largest tasks there in every step."""
+        work_s = self.devices * self._largest_task() / self.station_capacity[station - 1]
+        return float(self.steps * (work_s + self._switch_s[:, station - 1].sum()) / BACKLOG_SCALE_S)
 
-def _size_feature(name: str, meaning: str) -> Feature:
-    return Feature(name, "1", 0.0, np.inf, f"{meaning} / {SIZE_SCALE:g}")
+    def _largest_task(self) -> float:
+        """Normal numbers from 53 random bits (Box and Muller) do not exceed 8.6."""
+        return float(self._profiles[0].max() + 8.6 * self.parameters.size_deviation)
+
+    def _size_feature(self, name: str, meaning: str) -> Feature:
+        return Feature(name, "1", 0.0, max(1.0, self._largest_task() / SIZE_SCALE), f"{meaning} / {SIZE_SCALE:g}")
 
 
 def _a_row_each_station(values: FloatArray) -> FloatArray:
@@ -301,82 +325,10 @@ def _permutations(seeds: NDArray[np.int64], count: int) -> NDArray[np.intp]:
     return np.where((seeds % 2 == 1)[:, None], order[:, ::-1], order)
 
 
-class _Rule(Heuristic):
-    scenario: Explaboff
-
-    def _pairs(self, station: NDArray[Any], fraction: NDArray[Any]) -> FloatArray:
-        shape = (self.scenario.batch, self.scenario.devices)
-        pairs: FloatArray = np.empty((*shape, 2))
-        pairs[..., 0], pairs[..., 1] = station, fraction
-        return pairs
-
-
-class AllLocal(_Rule):
-    """Nothing is sent."""
-
-    def act(self) -> ActionArray:
-        """See `Heuristic.act`."""
-        return self._pairs(np.array(0), np.array(0.0))
-
-
-class AllEdge(_Rule):
-    """Everything is sent, device i to station i modulo their number."""
-
-    def act(self) -> ActionArray:
-        """See `Heuristic.act`."""
-        return self._pairs(np.arange(self.scenario.devices) % self.scenario.servers, np.array(1.0))
-
-
-class UniformRandom(_Rule):
-    """A station and a fraction, both uniform."""
-
-    def act(self) -> ActionArray:
-        """See `Heuristic.act`."""
-        count = self.scenario.devices
-        drawn = self.draw(2 * count)
-        return self._pairs((drawn[:, :count] * self.scenario.servers).astype(np.int64), drawn[:, count:])
-
-
-class GreedyLatency(_Rule):
-    """The station and fraction with which a device, alone at the stations, would be done first.
-
-    With ``s`` the later of upload and backlog, plus the switch time, both parts end together at
-    ``f = (z / d - s) / (z / d + z / F)``, d the device's and F the station's capacity; below 0: keep all.
-    """
-
-    def act(self) -> ActionArray:
-        """See `Heuristic.act`."""
-        scenario = self.scenario
-        local_s = (scenario._size / scenario.parameters.device_capacity)[..., None]
-        start_s = np.maximum(scenario._upload_s[:, None], scenario._backlog_s[:, None, :])
-        start_s = start_s + scenario._switch_s * ~scenario._used
-        edge_s = scenario._size[..., None] / scenario._capacity
-        fraction = np.clip((local_s - start_s) / np.maximum(local_s + edge_s, 1e-12), 0.0, 1.0)
-        station = ((1.0 - fraction) * local_s).argmin(axis=2)
-        return self._pairs(station, np.take_along_axis(fraction, station[..., None], axis=2)[..., 0])
-
-
-class StaticSplit(_Rule):
-    """Nine tenths are sent: the middle-sized task to the first station, the others to the second."""
-
-    def act(self) -> ActionArray:
-        """See `Heuristic.act`."""
-        rank = np.argsort(np.argsort(self.scenario._size, axis=1, kind="stable"), axis=1, kind="stable")
-        return self._pairs(np.where(rank == self.scenario.devices // 2, 0, self.scenario.servers - 1), np.array(0.9))
-
-
-_RULES: dict[str, type[Heuristic]] = {
-    "all_local": AllLocal,
-    "all_edge": AllEdge,
-    "uniform_random": UniformRandom,
-    "greedy_latency": GreedyLatency,
-}
-
-
 class Explaboff3x2(Explaboff):
     """The published scenario; see `Explaboff`."""
 
-    heuristics: ClassVar[Mapping[str, type[Heuristic]]] = {**_RULES, "static_split": StaticSplit}
+    heuristics: ClassVar[Mapping[str, type[Heuristic]]] = {**HEURISTICS, "static_split": StaticSplit}
 
 
 class Explaboff5x2(Explaboff):
@@ -385,7 +337,7 @@ class Explaboff5x2(Explaboff):
     spec = ScenarioSpec(
         "explaboff-5x2", "Partial offloading of 5 devices to 2 stations under deadlines", PAPER, Explaboff5x2Parameters
     )
-    heuristics: ClassVar[Mapping[str, type[Heuristic]]] = _RULES
+    heuristics: ClassVar[Mapping[str, type[Heuristic]]] = HEURISTICS
 
 
 class Explaboff7x3(Explaboff):
@@ -394,7 +346,7 @@ class Explaboff7x3(Explaboff):
     spec = ScenarioSpec(
         "explaboff-7x3", "Partial offloading of 7 devices to 3 stations under deadlines", PAPER, Explaboff7x3Parameters
     )
-    heuristics: ClassVar[Mapping[str, type[Heuristic]]] = _RULES
+    heuristics: ClassVar[Mapping[str, type[Heuristic]]] = HEURISTICS
 
 
 SCENARIOS = (Explaboff3x2, Explaboff5x2, Explaboff7x3)

@@ -51,7 +51,7 @@ class MetaRlParameters(Parameters, frozen=True):
     n: Annotated[int, parameter("1", "devices", STATED, ge=1, le=1000)] = 10
     samples: Annotated[int, parameter("1", "samples (steps) of an episode", ge=1, le=1_000_000)] = 256
     local_hz: Annotated[float, parameter("cycle/s", "speed of a device", STATED, gt=0, le=1e15)] = 2.84e9
-    edge_hz: Annotated[float, parameter("cycle/s", "speed of the edge server", STATED, gt=0, le=1e18)] = 1e11
+    edge_hz: Annotated[float, parameter("cycle/s", "speed of the edge server", STATED, gt=0, le=1e15)] = 1e11
     bandwidth_hz: Annotated[float, parameter("Hz", "bandwidth of the link", STATED, gt=0, le=1e12)] = 10e6
     transmit_dbm: Annotated[float, parameter("dBm", "power of a device that sends", STATED, ge=-100, le=60)] = 23.0
     noise_dbm: Annotated[float, parameter("dBm", "noise", STATED, ge=-250, le=50)] = -95.0
@@ -157,11 +157,8 @@ def best_decisions(delays: Delays) -> tuple[BoolArray, FloatArray]:
 def greedy_decisions(gains: FloatArray, delays: Delays) -> BoolArray:
     """By falling gain, offload while Q falls, and stop at the first device that would not lower it; ``[R, N]``."""
     order = np.argsort(-gains, axis=1, kind="stable")
-    sorted_by_gain = Delays(
-        *(np.take_along_axis(one, order, axis=1) for one in (delays.local, delays.link, delays.server)),
-        delays.equal_split,
-    )
-    total = _of_the_first(sorted_by_gain)
+    local, link, server = (np.take_along_axis(one, order, axis=1) for one in (delays.local, delays.link, delays.server))
+    total = _of_the_first(Delays(local, link, server, delays.equal_split))
     falls = total[:, 1:] < total[:, :-1]
     count = np.where(falls.all(axis=1), falls.shape[1], falls.argmin(axis=1))
     rank = np.argsort(order, axis=1)
