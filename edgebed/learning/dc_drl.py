@@ -39,6 +39,7 @@ from edgebed.learning.choices import observation_inputs, save_choices, scenario_
 from edgebed.learning.ddpg import Batch, Ddpg, DdpgSettings
 from edgebed.learning.encodings import OneHot, PublishedTanh
 from edgebed.learning.evolution import below_average, blended, merged, mutate, rank_weights, spread
+from edgebed.learning.networks import member_norms
 from edgebed.learning.noise import Counted, OrnsteinUhlenbeck, decayed
 from edgebed.learning.replay import RUNNING, TERMINATED, TRUNCATED, Replay, Trajectory
 from edgebed.learning.returns import adaptive_returns, fixed_returns
@@ -83,6 +84,7 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     gamma: Annotated[float, parameter("1", "discount of a step", "paper", ge=0, lt=1)] = 0.9
     tau: Annotated[float, parameter("1", "share by which targets follow at an update", gt=0, le=1)] = 0.005
     batch: Annotated[int, parameter("1", "samples an update", "paper", ge=1)] = 64
+    actor_every: Annotated[int, parameter("1", "updates of the critic for one of the actor", "paper", ge=1)] = 1
     capacity: Annotated[int, parameter("1", "rows of the collective replay", ge=100)] = 100_000
     cell_capacity: Annotated[int, parameter("1", "rows of a cell's replay", ge=100)] = 25_000
     temperature: Annotated[float, parameter("1", "of the straight-through softmax", gt=0)] = 1.0
@@ -182,16 +184,19 @@ class Agent:
             later=torch.from_numpy(returns.later),
             later_outputs=returns.later_outputs,
         )
-        losses = self.ddpg.update(batch, rate_scale)
+        losses = self.ddpg.update(batch, rate_scale, is_actor_learning=self.updates % config.actor_every == 0)
         self.updates += 1
-        return {
+        found = {
             "n_mean": returns.lengths.mean(axis=1),
             "agreement": returns.agreement,
             "critic_loss": losses.critic.numpy(),
-            "actor_loss": losses.actor.numpy(),
-            "critic_gradient_norm": losses.critic_norm.numpy(),
-            "actor_gradient_norm": losses.actor_norm.numpy(),
         }
+        if losses.actor is not None:
+            found["actor_loss"] = losses.actor.numpy()
+            if self.updates % 16 == 1:  # a measurement costs as much as a tenth of the update
+                found["critic_gradient_norm"] = member_norms(losses.critic_gradients).numpy()
+                found["actor_gradient_norm"] = member_norms(losses.actor_gradients).numpy()
+        return found
 
     def parameters(self) -> State:
         """Copies of the four networks of every seed."""

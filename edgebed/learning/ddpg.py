@@ -15,7 +15,7 @@ from torch.nn.functional import smooth_l1_loss
 
 from edgebed.learning.base import State
 from edgebed.learning.encodings import Encoding
-from edgebed.learning.networks import Adam, Ensemble, member_norms
+from edgebed.learning.networks import Adam, Ensemble
 
 __all__ = ["Batch", "Ddpg", "DdpgSettings", "Losses"]
 
@@ -67,18 +67,18 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What an update measured, ``[S]`` each.
+    """What an update did, ``[S]`` each.
 
     Attributes:
         critic: mean loss of the critic.
-        actor: mean of minus the critic's value of the actor's actions.
-        critic_norm, actor_norm: norms of the gradients.
+        actor: mean of minus the critic's value of the actor's actions; None: the actor was left as it is.
+        critic_gradients, actor_gradients: a ``[S, ...]`` for each weight and bias.
     """
 
     critic: Tensor
-    actor: Tensor
-    critic_norm: Tensor
-    actor_norm: Tensor
+    actor: Tensor | None
+    critic_gradients: list[Tensor]
+    actor_gradients: list[Tensor]
 
 
 class Ddpg:
@@ -122,11 +122,13 @@ class Ddpg:
             rate_scale: factor of both step sizes.
             is_actor_learning: False leaves the actor as it is: for a critic that has still to get to know it.
         """
-        critic_loss, critic_norm = self._learn_values(batch, rate_scale)
-        actor_loss, actor_norm = self._learn_actions(batch.observations, rate_scale if is_actor_learning else 0.0)
-        self.target_actor.move_towards(self.actor, self.settings.tau)
+        critic_loss, critic_gradients = self._learn_values(batch, rate_scale)
         self.target_critic.move_towards(self.critic, self.settings.tau)
-        return Losses(critic_loss, actor_loss, critic_norm, actor_norm)
+        if not is_actor_learning:
+            return Losses(critic_loss, None, critic_gradients, [])
+        actor_loss, actor_gradients = self._learn_actions(batch.observations, rate_scale)
+        self.target_actor.move_towards(self.actor, self.settings.tau)
+        return Losses(critic_loss, actor_loss, critic_gradients, actor_gradients)
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
@@ -135,7 +137,7 @@ class Ddpg:
         inputs = self.encoding.chosen(outputs)
         return batch.returns + batch.discounts * self.target_critic(torch.cat([batch.later, inputs], dim=2))
 
-    def _learn_values(self, batch: Batch, rate_scale: float) -> tuple[Tensor, Tensor]:
+    def _learn_values(self, batch: Batch, rate_scale: float) -> tuple[Tensor, list[Tensor]]:
         targets = self.targets(batch)
         values = self.critic(torch.cat([batch.observations, batch.inputs], dim=2))
         if self.settings.huber is None:
@@ -144,9 +146,9 @@ class Ddpg:
             errors = smooth_l1_loss(values, targets, reduction="none", beta=self.settings.huber)
         losses = errors.mean(dim=(1, 2))
         gradients = self._critic_adam.step(losses.sum(), self.settings.critic_rate * rate_scale)
-        return losses.detach(), member_norms(gradients)
+        return losses.detach(), gradients
 
-    def _learn_actions(self, observations: Tensor, rate_scale: float) -> tuple[Tensor, Tensor]:
+    def _learn_actions(self, observations: Tensor, rate_scale: float) -> tuple[Tensor, list[Tensor]]:
         outputs = self.actor(observations)
         inputs = self.encoding.differentiable(outputs)
         losses = -self.critic(torch.cat([observations, inputs], dim=2)).sum(dim=2).mean(dim=1)
@@ -154,7 +156,7 @@ class Ddpg:
         if self.settings.score_penalty:
             penalised = losses + self.settings.score_penalty * outputs.square().mean(dim=(1, 2))
         gradients = self._actor_adam.step(penalised.sum(), self.settings.actor_rate * rate_scale)
-        return losses.detach(), member_norms(gradients)
+        return losses.detach(), gradients
 
     def state(self, prefix: str) -> State:
         """Copies of all networks and moments, by name."""

@@ -143,7 +143,9 @@ class OnlineAgent:
         )
         found = self._ddpg.update(batch, is_actor_learning=self.updates >= self._actor_after)
         self.updates += 1
-        losses = {"critic_loss": float(found.critic[0]), "actor_loss": float(found.actor[0])}
+        losses = {"critic_loss": float(found.critic[0])}
+        if found.actor is not None:
+            losses["actor_loss"] = float(found.actor[0])
         if not all(map(np.isfinite, losses.values())):
             raise WorkFailed(
                 f"after {self.updates} updates a loss is not finite: {losses}; lower actor_rate and critic_rate"
