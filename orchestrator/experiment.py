@@ -121,6 +121,7 @@ class Experiment:
         overrides: the ``--set`` texts that were applied.
         settings: at least one.
         workload_sources, policy_sources: the files that workloads and policies need.
+        profile: path of the profile that it is simulated with; empty: what boards and workload state.
     """
 
     name: str
@@ -133,10 +134,26 @@ class Experiment:
     overrides: tuple[str, ...] = ()
     workload_sources: tuple[WorkloadSource, ...] = ()
     policy_sources: tuple[PolicySource, ...] = ()
+    profile: str = ""
 
     def options_here(self, policy: PlannedPolicy) -> dict[str, Any]:
         """A policy's options for this machine, with paths where hosts get checksums."""
-        return next((each.options for each in self.policy_sources if each.label == policy.label), policy.options)
+        source = next((each for each in self.policy_sources if each.label == policy.label), None)
+        if source is None:
+            return policy.options
+        folder = Path(source.folder)
+        return {key: _beside(folder, value) for key, value in source.options.items()}
+
+
+def _profile_beside(folder: Path, name: str) -> str:
+    """The path of a profile: beside the experiment, or where this program was started."""
+    return str(folder / name) if name and (folder / name).exists() else name
+
+
+def _beside(folder: Path, value: Any) -> Any:
+    """A path as this program finds it: an option that names something in the experiment's folder."""
+    is_there = isinstance(value, str) and value and (folder / value).exists()
+    return str(folder / value) if is_there else value
 
 
 def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
@@ -211,6 +228,7 @@ def read_experiment(document: Document, folder: Path) -> Experiment:
         seeds=tuple(file.seeds),
         order=file.order,
         backend=file.backend,
+        profile=_profile_beside(folder, file.profile or ""),
         settings=tuple(settings),
         file=document.file,
         workload_sources=tuple(files.sources),

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import msgspec.yaml
 import numpy as np
 
 from edgebed.errors import BadInput, SchemaMismatch
@@ -64,6 +66,30 @@ class Columns:
     index: IntArray
     scale: Float32Array
     offset: Float32Array
+
+
+def plain_mapping(given: Mapping[str, Any] | str, folder: Path = Path()) -> dict[str, Any]:
+    """A mapping as plain data: what stands in the file where one is named.
+
+    Args:
+        given: plain data, or the name of a YAML file.
+        folder: where the file is looked for first.
+
+    Raises:
+        BadInput: the file cannot be read, or is not a mapping.
+    """
+    if not isinstance(given, str):
+        return dict(given)
+    path = folder / given if (folder / given).exists() else Path(given)
+    try:
+        found = msgspec.yaml.decode(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{path}: the mapping cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise BadInput(f"{path}: the mapping is not YAML: {error}") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: a mapping has keys and values; see docs/policies.md")
+    return found
 
 
 def read_mapping(plain: Mapping[str, Any]) -> HostsMapping:

@@ -21,6 +21,7 @@ from edgebed.policies.hosts_mapping import (
     choice_actions,
     columns_of,
     host_slots,
+    plain_mapping,
     read_mapping,
 )
 from edgebed.policies.inputs import Inputs
@@ -38,7 +39,7 @@ class NetworkOptions(Options):
     """Settings of `NetworkPolicy`."""
 
     weights: str = ""
-    mapping: dict[str, Any] = msgspec.field(default_factory=dict)
+    mapping: dict[str, Any] | str = msgspec.field(default_factory=dict)
 
 
 class NetworkPolicy(Policy):
@@ -54,7 +55,8 @@ class NetworkPolicy(Policy):
         sets=("site", "server", "channel", *FRACTIONS),
         options={
             "weights": "folder of a trained policy (policy.json and policy.npz)",
-            "mapping": "what of the hosts stands for what of a paper's scenario; see docs/policies.md",
+            "mapping": "what of the hosts stands for what of a paper's scenario, or a YAML file that says so; see "
+            "docs/policies.md",
         },
     )
     options_type = NetworkOptions
@@ -72,7 +74,7 @@ class NetworkPolicy(Policy):
         Raises:
             SchemaMismatch: it does not fit the observations; nothing has changed.
         """
-        spec, mapping = self.observation_spec, read_mapping(self.options.mapping)
+        spec, mapping = self.observation_spec, read_mapping(plain_mapping(self.options.mapping))
         check_fit(file, mapping, spec)
         columns, slots = columns_of(file, mapping, spec), host_slots(file, mapping, spec)
         choices = choice_actions(file, mapping, spec)
@@ -96,7 +98,7 @@ class NetworkPolicy(Policy):
         """The weights as one file for hosts; see `workloads.files.NeedsFiles`.
 
         Args:
-            options: ``weights`` is looked for in ``folder`` first, then in the current one.
+            options: ``weights``, and the file of a ``mapping``, are looked for in ``folder``, then in the current one.
             folder: that of the experiment.
 
         Raises:
@@ -109,7 +111,10 @@ class NetworkPolicy(Policy):
         beside = folder / given.weights
         content = pack_policy(beside if beside.exists() else given.weights)
         reference = reference_to(content)
-        return Packed(dict(options) | {"weights": reference}, {reference: content})
+        packed = dict(options) | {"weights": reference}
+        if given.mapping:
+            packed["mapping"] = plain_mapping(given.mapping, folder)
+        return Packed(packed, {reference: content})
 
     @property
     def placements(self) -> tuple[Placement, ...]:
