@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from orchestrator.calibration.comparison import Tasks
+from orchestrator.calibration.comparison import Tasks, joined
+from orchestrator.calibration.distributions import FloatArray
 from orchestrator.calibration.ranking import RANKED
 from orchestrator.calibration.traces import bounded, read_columns
-from orchestrator.measures import BASE_SETTING, seed_measures
+from orchestrator.measures import BASE_SETTING
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _TASKS = """
-SELECT policy, setting, seed, epoch, CASE WHEN outcome = 'done' THEN latency_s END AS latency_s,
+SELECT cell_id, policy, setting, seed, epoch, CASE WHEN outcome = 'done' THEN latency_s END AS latency_s,
        CASE WHEN outcome <> 'unknown' THEN CASE WHEN deadline_met THEN 0.0 ELSE 1.0 END END AS missed,
-       CASE WHEN outcome = 'done' THEN energy_j END AS energy_j
+       CASE WHEN outcome = 'done' THEN energy_j END AS energy_j, cost
 FROM counted
 """
+
+MOST_TASKS = 5_000_000
+"""Tasks of a run that are compared; of a longer one, those of its first epochs."""
 
 Group = tuple[str, str]
 """Policy and setting."""
@@ -31,11 +37,13 @@ class RunTasks:
     """One run, measured or simulated.
 
     Attributes:
+        cells: names of the cells that have a task that counts.
         tasks: by policy and setting; the unit of a task is its seed, as a number.
         epochs: of the same tasks: their epoch, for runs of one seed.
         by_seed: of each policy and setting, by measure of `ranking.RANKED`, by seed.
     """
 
+    cells: frozenset[str]
     tasks: dict[Group, Tasks]
     epochs: dict[Group, Tasks]
     by_seed: dict[Group, dict[str, dict[int, float | None]]]
@@ -47,28 +55,71 @@ def name_of(group: Group) -> str:
     return policy if setting == BASE_SETTING else f"{policy} [{setting}]"
 
 
+@dataclass(frozen=True, slots=True)
+class CellColumns:
+    """The tasks that count of one cell, ``[n]`` arrays; meanings as in `comparison.Tasks`, NaN where not known."""
+
+    cell_id: str
+    group: Group
+    seed: int
+    epoch: NDArray[np.int64]
+    latency_s: FloatArray
+    missed: FloatArray
+    energy_j: FloatArray
+    cost: FloatArray
+
+
+def run_tasks(cells: Sequence[CellColumns]) -> RunTasks:
+    """A run from its cells."""
+    found: dict[Group, list[CellColumns]] = {}
+    for cell in cells:
+        if len(cell.epoch):
+            found.setdefault(cell.group, []).append(cell)
+    return RunTasks(
+        cells=frozenset(cell.cell_id for each in found.values() for cell in each),
+        tasks={
+            group: joined([_tasks(cell, np.full(len(cell.epoch), cell.seed)) for cell in each])
+            for group, each in found.items()
+        },
+        epochs={group: joined([_tasks(cell, cell.epoch) for cell in each]) for group, each in found.items()},
+        by_seed={group: _by_seed(each) for group, each in found.items()},
+    )
+
+
+def _tasks(cell: CellColumns, unit: NDArray[np.int64]) -> Tasks:
+    return Tasks(unit.astype(np.int64), cell.latency_s, cell.missed, cell.energy_j)
+
+
+def _by_seed(cells: Sequence[CellColumns]) -> dict[str, dict[int, float | None]]:
+    """Means by seed, as `orchestrator.measures` has them."""
+    columns = dict(zip(RANKED, ("latency_s", "missed", "energy_j", "cost"), strict=True))
+    return {measure: {cell.seed: _mean(getattr(cell, column)) for cell in cells} for measure, column in columns.items()}
+
+
+def _mean(values: FloatArray) -> float | None:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else None
+
+
 def read_tasks(connection: DuckDBPyConnection) -> RunTasks:
     """Read the tasks that count of a run.
 
     Args:
         connection: with the view ``counted``, see `orchestrator.measures.counted_tasks`.
     """
-    condition, _ = bounded(connection, most_rows=5_000_000)
+    condition, _ = bounded(connection, MOST_TASKS)
     columns = read_columns(connection, f"{_TASKS} WHERE {condition}")
-    groups = sorted(set(zip(columns["policy"], columns["setting"], strict=True)))
-    by_seed_tasks, by_epoch_tasks = {}, {}
-    for group in groups:
-        mine = (columns["policy"] == group[0]) & (columns["setting"] == group[1])
-        values = [columns[name][mine].astype(np.float64) for name in ("latency_s", "missed", "energy_j")]
-        by_seed_tasks[group] = Tasks(columns["seed"][mine].astype(np.int64), *values)
-        by_epoch_tasks[group] = Tasks(columns["epoch"][mine].astype(np.int64), *values)
-    return RunTasks(by_seed_tasks, by_epoch_tasks, _by_seed(connection))
-
-
-def _by_seed(connection: DuckDBPyConnection) -> dict[Group, dict[str, dict[int, float | None]]]:
-    found: dict[Group, dict[str, dict[int, float | None]]] = {}
-    for each in seed_measures(connection):
-        measures = found.setdefault((each.policy, each.setting), {name: {} for name in RANKED})
-        for name in RANKED:
-            measures[name][each.seed] = each.measures[name]
-    return found
+    keys = sorted(set(zip(columns["cell_id"], columns["policy"], columns["setting"], columns["seed"], strict=True)))
+    cells = []
+    for cell_id, policy, setting, seed in keys:
+        mine = columns["cell_id"] == cell_id
+        cells.append(
+            CellColumns(
+                cell_id,
+                (policy, setting),
+                int(seed),
+                columns["epoch"][mine].astype(np.int64),
+                *(columns[name][mine].astype(np.float64) for name in ("latency_s", "missed", "energy_j", "cost")),
+            )
+        )
+    return run_tasks(cells)

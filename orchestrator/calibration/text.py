@@ -90,11 +90,13 @@ def _link_lines(profile: Profile) -> list[str]:
 def validation_lines(found: Validation) -> list[str]:
     """Errors in all, policy by policy, and the ranking."""
     lines = [*(f"! {notice}" for notice in found.notices), ""] if found.notices else []
-    rows = [["all policies, mean of |error|", *(_error(metric, found.errors.get(metric)) for metric in METRICS), ""]]
+    rows = [
+        ["all policies, mean of |error|", *(error_text(metric, found.errors.get(metric)) for metric in METRICS), ""]
+    ]
     for policy in found.policies:
         distance = "" if policy.ks is None else f"{policy.ks:.3f}"
-        rows.append([policy.name, *(_error(metric, policy.errors.get(metric)) for metric in METRICS), distance])
-    rows.append(["repeat difference", *(_repeat(metric, found.errors.get(metric)) for metric in METRICS), ""])
+        rows.append([policy.name, *(error_text(metric, policy.errors.get(metric)) for metric in METRICS), distance])
+    rows.append(["repeat difference", *(repeat_text(metric, found.errors.get(metric)) for metric in METRICS), ""])
     lines += table(["simulated against measured", *(METRIC_WORDS[metric] for metric in METRICS), "KS"], rows)
     kept = sum(pair.is_kept for pair in found.pairs)
     lines += ["", f"ranking of policies: {kept} of {len(found.pairs)} measured orders kept"]
@@ -107,13 +109,15 @@ def validation_lines(found: Validation) -> list[str]:
     return lines
 
 
-def _error(metric: str, error: Error | None) -> str:
+def error_text(metric: str, error: Error | None) -> str:
+    """An error with its interval; a dash where there is none."""
     if error is None:
         return "-"
     return f"{_amount(metric, error.value)} [{_amount(metric, error.low)}, {_amount(metric, error.high)}]"
 
 
-def _repeat(metric: str, error: Error | None) -> str:
+def repeat_text(metric: str, error: Error | None) -> str:
+    """The repeat difference, and whether it was only simulated."""
     if error is None:
         return "-"
     return f"{100 * error.repeat:.1f} {_unit(metric)}{'' if error.repeat_is_measured else ' (simulated)'}"

@@ -22,8 +22,8 @@ from orchestrator.calibration.traces import Provenance, Trace, check_alike, comp
 REPLICAS = 5
 """How often each plan is simulated: the simulation's own chance is then small against that of the measurement."""
 
-Simulate = Callable[[Trace, int], RunTasks]
-"""The tasks of a run's plan, simulated; the number tells repetitions apart."""
+Simulate = Callable[[Trace, frozenset[str], int], RunTasks]
+"""The tasks of some cells of a run's plan, simulated; the number tells repetitions apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,10 @@ def validate(profile: Profile, traces: Sequence[Trace], simulate: Simulate, repl
     """
     measured = [_read(trace) for trace in traces]
     plans = [trace.plan.plan_hash for trace in traces]
-    simulated = {
-        plan: [simulate(traces[plans.index(plan)], replica) for replica in range(replicas)]
-        for plan in dict.fromkeys(plans)
-    }
+    simulated = {}
+    for plan in dict.fromkeys(plans):
+        cells = frozenset().union(*(side.cells for side, other in zip(measured, plans, strict=True) if other == plan))
+        simulated[plan] = [simulate(traces[plans.index(plan)], cells, replica) for replica in range(replicas)]
     units = _units(measured)
     policies = [_policy(group, measured, plans, simulated, units) for group in _groups(measured)]
     compared, errors = compare(policies, max(1, units.count))
@@ -269,6 +269,16 @@ def _notices(
         f"{trace.run_id} is {trace.run.manifest.verdict}: {' '.join(trace.run.manifest.reasons)}"
         for trace in traces
         if trace.run.manifest.verdict in ("suspect", "invalid")
+    ]
+    notices += [
+        f"{trace.run_id} is {trace.run.manifest.state}: what it did not run is simulated all the same."
+        for trace in traces
+        if trace.run.manifest.state != "complete"
+    ]
+    notices += [
+        f"{trace.run_id} had planned faults, which the simulation does not have."
+        for trace in traces
+        if any(each.faults for each in trace.plan.fault_lists)
     ]
     missing = [f"{policy.name}: {metric}" for policy in compared for metric in METRICS if metric not in policy.errors]
     if missing:

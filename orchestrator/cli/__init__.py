@@ -56,6 +56,11 @@ VERBS: tuple[Verb, ...] = (
         "orchestrator.cli.calibrate",
         "Fit a profile of the testbed to runs: service times, links, delays, energy.",
     ),
+    Verb(
+        "validate",
+        "orchestrator.cli.validate",
+        "Compare a profile with runs: errors with intervals, distributions, the ranking of policies.",
+    ),
     Verb("clean", "orchestrator.cli.clean", "Undo every change that deploy made on hosts."),
     Verb("trust", "orchestrator.cli.trust", "Pin host keys anew, after a host was flashed or replaced."),
     Verb("release", "orchestrator.cli.release", "Take hosts from an orchestrator that is gone."),
@@ -64,7 +69,11 @@ VERBS: tuple[Verb, ...] = (
         "orchestrator.cli.lab",
         "Virtual Pis on this machine, with SSH, systemd, links and sensors (Linux, root).",
     ),
-    Verb("list", "orchestrator.cli.list_", "List the policies, scenarios, learners, workloads, boards or meters that there are."),
+    Verb(
+        "list",
+        "orchestrator.cli.list_",
+        "List the policies, scenarios, learners, workloads, boards or meters that there are.",
+    ),
 )
 
 # Import names of what the extra [orchestrator] brings; a missing one is a message, not a traceback.

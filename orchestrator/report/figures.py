@@ -68,7 +68,12 @@ class Picture:
     alt: str
 
 
-def _drawn(height_in: float, alt: str, draw: Callable[[Figure], None]) -> Picture:
+def drawn(height_in: float, alt: str, draw: Callable[[Figure], None]) -> Picture:
+    """What ``draw`` puts on a figure of this height, as a picture.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure as NewFigure
@@ -83,7 +88,8 @@ def _drawn(height_in: float, alt: str, draw: Callable[[Figure], None]) -> Pictur
     return Picture(buffer.getvalue(), alt)
 
 
-def _style(index: int) -> dict[str, Any]:
+def curve_style(index: int) -> dict[str, Any]:
+    """Colour and dashes of the curve of this number."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
 
 
@@ -110,7 +116,7 @@ def latency_picture(summary: Summary) -> Picture | None:
         for index, policy in enumerate(shown):
             values = quantiles[policy.policy, policy.setting]
             steps = [policy.done / policy.tasks * step / (len(values) - 1) for step in range(len(values))]
-            axes.plot([1e3 * value for value in values], steps, label=policy.name, linewidth=1.8, **_style(index))
+            axes.plot([1e3 * value for value in values], steps, label=policy.name, linewidth=1.8, **curve_style(index))
         for number, deadline_s in enumerate(summary.deadlines_s if len(summary.deadlines_s) <= 3 else ()):
             axes.axvline(1e3 * deadline_s, color="#222222", linewidth=1, linestyle=":")
             axes.annotate(
@@ -137,7 +143,7 @@ def latency_picture(summary: Summary) -> Picture | None:
     alt = "Share of tasks done within a latency. Medians: " + "; ".join(
         f"{policy.name} {text.milliseconds(policy.p50_s)}" for policy in shown
     )
-    return _drawn(3.6, alt, draw)
+    return drawn(3.6, alt, draw)
 
 
 def stages_picture(summary: Summary) -> Picture | None:
@@ -167,7 +173,7 @@ def stages_picture(summary: Summary) -> Picture | None:
         + ", ".join(f"{PART_STYLES[p][0]} {text.milliseconds(v)}" for p, v in policy.parts_s.items() if v)
         for policy in shown
     )
-    return _drawn(_bars_height(shown) + 0.4, alt, draw)
+    return drawn(_bars_height(shown) + 0.4, alt, draw)
 
 
 def misses_picture(summary: Summary) -> Picture | None:
@@ -200,7 +206,7 @@ def misses_picture(summary: Summary) -> Picture | None:
         f"{policy.name} {policy.missed} late, {policy.failed} failed, {policy.unknown} unknown of {policy.tasks}"
         for policy in shown
     )
-    return _drawn(_bars_height(shown), alt, draw)
+    return drawn(_bars_height(shown), alt, draw)
 
 
 def energy_picture(summary: Summary) -> Picture | None:
@@ -228,7 +234,7 @@ def energy_picture(summary: Summary) -> Picture | None:
         f"{policy.name} device {text.number(policy.device_energy_j)} J, server {text.number(policy.server_energy_j)} J"
         for policy in shown
     )
-    return _drawn(_bars_height(shown), alt, draw)
+    return drawn(_bars_height(shown), alt, draw)
 
 
 def decisions_picture(summary: Summary) -> Picture | None:
@@ -263,7 +269,7 @@ def decisions_picture(summary: Summary) -> Picture | None:
         figure.supylabel("share of tasks (%)", fontsize=9)
         figure.legend(sites.values(), sites.keys(), loc="outside upper center", ncols=3)
 
-    return _drawn(0.8 + 1.5 * rows, "Where tasks ran, epoch by epoch: " + _sites_in_words(shown), draw)
+    return drawn(0.8 + 1.5 * rows, "Where tasks ran, epoch by epoch: " + _sites_in_words(shown), draw)
 
 
 def _bin_width(epochs: Sequence[int]) -> int:
@@ -297,7 +303,7 @@ def hosts_picture(summary: Summary) -> Picture | None:
         by_name = len(hosts) <= MOST_HOSTS_BY_NAME
         for panel, (name, label, factor) in zip(axes, panels, strict=True):
             for index, host in enumerate(hosts):
-                style = _style(index) if by_name else {"color": COLOURS[0], "alpha": 0.35}
+                style = curve_style(index) if by_name else {"color": COLOURS[0], "alpha": 0.35}
                 times_s, values = _with_gaps(host.t_s, getattr(host, name), factor)
                 panel.plot(times_s, values, linewidth=1.1, label=host.host if by_name else None, **style)
             panel.set_ylabel(_power_label(summary) if name == "power_w" else label)
@@ -309,7 +315,7 @@ def hosts_picture(summary: Summary) -> Picture | None:
             figure.legend(handles, labels, loc="outside upper center", ncols=min(len(hosts), 6), handlelength=3.5)
 
     names = ", ".join(host.host for host in hosts[:MOST_HOSTS_BY_NAME])
-    return _drawn(0.6 + 1.5 * len(panels), f"Samples of {len(hosts)} hosts over the run: {names}", draw)
+    return drawn(0.6 + 1.5 * len(panels), f"Samples of {len(hosts)} hosts over the run: {names}", draw)
 
 
 def _with_gaps(
