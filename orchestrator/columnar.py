@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from edgebed.errors import BadInput
 from edgebed.trace.runs import import_duckdb, sql_file, sql_text
 from edgebed.trace.schema import TaskRecord, columns
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 Values = NDArray[Any] | str | int | float | bool | None
 
@@ -73,34 +77,63 @@ def where_known(values: NDArray[Any], is_known: NDArray[np.bool_]) -> NDArray[An
     return values if is_known.all() else np.ma.masked_array(values, mask=~is_known)
 
 
-def write_table(path: Path, record_type: type[msgspec.Struct], table: Table, order: str = "") -> None:
-    """Write rows as Parquet, with exactly the columns of ``record_type``.
+class ColumnWriter:
+    """Writes tables as Parquet, through one database in memory.
 
     Args:
-        path: replaced in one step.
-        record_type: of `edgebed.trace.schema`.
-        table: what is in them.
-        order: SQL to sort by; as given when empty.
+        scratch: a folder for what does not fit into memory.
 
     Raises:
-        BadInput: a column is not one of this table, or of another length.
         MissingExtra: DuckDB is not installed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    scanned, selected = _selection(record_type, table)
-    sorting = f" ORDER BY {order}" if order else ""
-    # The spill file lies beside the table, which is where there is room.
-    settings = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "temp_directory": str(path.parent / ".spill")}
-    with import_duckdb("writing a run's tables").connect(config=settings) as connection:
-        if table.rows:
-            connection.register("given", scanned)
+
+    def __init__(self, scratch: Path) -> None:
+        settings = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "temp_directory": str(scratch / ".spill")}
+        self._connection: DuckDBPyConnection = import_duckdb("writing a run's tables").connect(config=settings)
+
+    def write(self, path: Path, record_type: type[msgspec.Struct], table: Table) -> None:
+        """Write rows, in the order that they have, with exactly the columns of ``record_type``.
+
+        Args:
+            path: replaced in one step.
+            record_type: of `edgebed.trace.schema`.
+            table: what is in them.
+
+        Raises:
+            BadInput: a column is not one of this table, or of another length.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        scanned, selected = _selection(record_type, table)
         source = "given" if table.rows else "(SELECT 1 WHERE false)"
-        connection.execute(
-            f"COPY (SELECT {selected} FROM {source}{sorting}) TO {sql_text(temporary)} "  # noqa: S608
+        if table.rows:
+            self._connection.register("given", scanned)
+        self._connection.execute(
+            f"COPY (SELECT {selected} FROM {source}) TO {sql_text(temporary)} "  # noqa: S608  (the schema's names)
             "(FORMAT parquet, COMPRESSION zstd)"
         )
-    temporary.replace(path)
+        if table.rows:
+            self._connection.unregister("given")
+        temporary.replace(path)
+
+    def write_rows(self, path: Path, rows: Iterable[msgspec.Struct], record_type: type[msgspec.Struct]) -> None:
+        """Write a few rows."""
+        plain: list[Mapping[str, Any]] = [msgspec.to_builtins(row) for row in rows]
+        names = [column.name for column in columns(record_type)]
+        values: dict[str, Values | Names | Written] = {
+            name: _objects([row.get(name) for row in plain]) for name in names if any(name in row for row in plain)
+        }
+        self.write(path, record_type, Table(rows=len(plain), values=values))
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._connection.close()
+
+    def __enter__(self) -> ColumnWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
 
 
 def _selection(record_type: type[msgspec.Struct], table: Table) -> tuple[dict[str, NDArray[Any]], str]:
@@ -154,16 +187,6 @@ def _literal(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return repr(value)
-
-
-def write_rows(path: Path, rows: Iterable[msgspec.Struct], record_type: type[msgspec.Struct]) -> None:
-    """Write a few rows as Parquet."""
-    plain: list[Mapping[str, Any]] = [msgspec.to_builtins(row) for row in rows]
-    names = [column.name for column in columns(record_type)]
-    values: dict[str, Values | Names | Written] = {
-        name: _objects([row.get(name) for row in plain]) for name in names if any(name in row for row in plain)
-    }
-    write_table(path, record_type, Table(rows=len(plain), values=values))
 
 
 def _objects(values: list[Any]) -> NDArray[Any]:

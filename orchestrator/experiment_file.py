@@ -101,6 +101,10 @@ LEARNED_POLICY = "network"
 """The registered policy that decides with trained weights, whoever trained them."""
 
 
+IN_ORDER = {"slots": "in_order"}
+"""The mapping of a policy that was trained for other names of the same devices."""
+
+
 class PolicyChoice(Strict):
     """An entry of ``policies``: a name, or a name with what differs.
 
@@ -140,6 +144,8 @@ class PolicyChoice(Strict):
         check_policy_name(self.name, info)
         if self.learn is not None and self.name != LEARNED_POLICY:
             raise ValueError(f"`learn` is for policies with `weights`; {self.name} has none")
+        if self.learn is not None and self.options.get("mapping", IN_ORDER) != IN_ORDER:
+            raise ValueError(f"a policy that learns sees what hosts show; allowed `mapping`: {IN_ORDER} or none")
         kind = policy_kind(self.name)
         read_options(kind.spec, kind.options_type, self.options)  # BadInput, a ValueError, on what it does not have
         return self
@@ -190,6 +196,7 @@ class ExperimentFile(Strict):
     channel_model: Literal["none", "share", "sinr"] = "none"
     reward: RewardChoice = RewardChoice()
     backend: Literal["hosts", "simulated", "replayed"] = "hosts"
+    profile: str | None = Field(default=None, description="a profile for `backend: simulated`; see `edgebed calibrate`")
     on_refusal: Literal["fail", "local"] = "fail"
     timeouts: TimeoutChoice = TimeoutChoice()
     stop: Annotated[dict[str, Any] | None, _unavailable("conditions that end a cell early are")] = None
@@ -204,8 +211,8 @@ class ExperimentFile(Strict):
     @field_validator("backend")
     @classmethod
     def _backend_is_there(cls, value: str) -> str:
-        if value != "hosts":
-            raise ValueError(f"{value!r} is not available yet; allowed: 'hosts'")
+        if value == "replayed":
+            raise ValueError("'replayed' is what `edgebed replay RUN` makes; allowed: 'hosts' or 'simulated'")
         return value
 
     @field_validator("channel_model")
@@ -240,6 +247,8 @@ class ExperimentFile(Strict):
         if self.channel_model != "none" and not self.channels.rate_bps:
             text = f"is needed when channel_model is {self.channel_model!r}; bits a second, more than 0"
             yield ("channels", "rate_bps"), text
+        if self.profile is not None and self.backend != "simulated":
+            yield ("profile",), f"is only for backend 'simulated'; the backend is {self.backend!r}"
         for index, policy in enumerate(self.policies):
             placement = self.placement_of(policy)
             if policy.learn is not None and placement != "controller":
@@ -273,15 +282,16 @@ def spelt_out(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _policy_spelt_out(given: Any) -> Any:
-    """A bare name; ``weights`` beside the name, which is then the learner's; ``learn: online``."""
+    """A bare name; ``weights`` and ``mapping`` beside the name, which is then the learner's; ``learn: online``."""
     if isinstance(given, str):
         return {"name": given}
     if not isinstance(given, dict):
         return given
-    long = {key: value for key, value in given.items() if key != "weights"}
-    if "weights" in given:
+    beside = {key: given[key] for key in ("weights", "mapping") if key in given}
+    long = {key: value for key, value in given.items() if key not in beside}
+    if beside:
         options = given.get("options") or {}
-        long["options"] = {**options, "weights": given["weights"]} if isinstance(options, dict) else options
+        long["options"] = {**options, **beside} if isinstance(options, dict) else options
         if isinstance(given.get("name"), str) and given["name"] != LEARNED_POLICY:
             long |= {"name": LEARNED_POLICY, "learner": given["name"], "label": given.get("label", given["name"])}
     if isinstance(long.get("learn"), str):
@@ -302,4 +312,4 @@ def _workload_spelt_out(given: str | dict[str, Any]) -> dict[str, Any]:
 
 
 # `reward:` with nothing below it is how YAML writes an empty mapping.
-_MAY_BE_EMPTY = frozenset({"channels", "reward", "timeouts", "stop", "faults", "sweep", "scenario"})
+_MAY_BE_EMPTY = frozenset({"channels", "reward", "timeouts", "stop", "faults", "sweep", "scenario", "profile"})

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import count, product
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,7 +17,7 @@ from edgebed.clock import utc_now
 from edgebed.errors import BadInput, Problem, RunConflict
 from edgebed.randomness import stream
 from edgebed.trace.runs import LATEST, PLAN_FILE
-from edgebed.types import ObservationSpec
+from edgebed.types import ObservationSpec, Placement
 from orchestrator.experiment import Experiment, PlannedPolicy, Setting, load_experiment
 from orchestrator.experiment_file import policy_kind
 from orchestrator.faults.planning import plan_faults
@@ -28,20 +28,21 @@ from orchestrator.plan_file import (
     Plan,
     PlannedCell,
     TaskList,
-    checksum,
-    tasks_of_setting,
+    checksum_of_columns,
+    columns_of_setting,
     with_hash,
     with_hosts,
 )
 from orchestrator.sweep import BASE_SETTING
 from orchestrator.validation import NAME_RULE, is_name, raise_problems
 from workloads import load_workload
-from workloads.arrivals import PlannedTask
+from workloads.arrivals import PlannedColumns
 
 __all__ = ["Plan", "PlannedCell", "create_run_folder", "make_plan", "plan_of", "read_files"]
 
 INLINE_TASKS = 20_000  # of a plan with more, plan.yaml only has how many there are, and their checksums
 CELL_OVERHEAD_S = 2.0  # to prepare, drain and collect a cell; only used to estimate how long a run takes
+SIMULATED = "simulated"
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 
 T = TypeVar("T")
@@ -84,14 +85,21 @@ def plan_of(experiment: Experiment, inventory: Inventory) -> Plan:
         BadInput: the experiment cannot run on these hosts.
     """
     cells = _cells(experiment)
-    raise_problems([*_cell_problems(experiment, cells), *_policy_problems(experiment, inventory)])
+    raise_problems(
+        [
+            *_cell_problems(experiment, cells),
+            *_policy_problems(experiment, inventory),
+            *_backend_problems(experiment, inventory),
+        ]
+    )
     lists = _task_lists(experiment, [host.name for host in inventory.devices])
     if not any(found.count for found in lists):
         raise BadInput(
             Problem("no task arrives in any cell; raise epochs or the rate of arrivals", file=experiment.file)
         )
     plan = Plan(
-        created=utc_now().isoformat(timespec="seconds"),
+        # A simulated run holds no wall-clock value, so that the same seed gives the same bytes.
+        created="" if experiment.backend == SIMULATED else utc_now().isoformat(timespec="seconds"),
         edgebed=__version__,
         experiment=experiment.name,
         experiment_file=experiment.file,
@@ -112,6 +120,7 @@ def plan_of(experiment: Experiment, inventory: Inventory) -> Plan:
         listed_cells=cells,
         task_lists=lists,
         fault_lists=plan_faults(experiment, inventory),
+        profile=_profile_checksum(experiment),
     )
     return with_hash(with_hosts(plan, inventory))
 
@@ -161,12 +170,47 @@ def _policy_problems(experiment: Experiment, inventory: Inventory) -> Iterator[P
     servers = tuple(host.name for host in inventory.edge_servers)
     for setting in experiment.settings:
         spec = ObservationSpec(slots, servers, setting.channels.count)
-        names = [(each.name, experiment.options_here(each)) for each in experiment.policies if _is_ours(each, setting)]
-        for name, options in [*names, (setting.fallback_policy, {})]:
-            try:
-                policy_kind(name)(spec, options)
-            except BadInput as error:
-                yield Problem(str(error), key="policies", file=experiment.file)
+        for each in experiment.policies:
+            if _is_ours(each, setting):
+                placement = each.placement or setting.placement
+                yield from _problems_of(each.name, experiment.options_here(each), placement, spec, experiment.file)
+        yield from _problems_of(setting.fallback_policy, {}, Placement.DEVICE, spec, experiment.file)
+
+
+def _problems_of(
+    name: str, options: dict[str, Any], placement: str, spec: ObservationSpec, file: str
+) -> Iterator[Problem]:
+    try:
+        policy = policy_kind(name)(spec, options)
+    except BadInput as error:
+        yield Problem(str(error), key="policies", file=file)
+        return
+    # Of a policy that was made, as a learned one is told by its file what it has to see.
+    allowed = [one.value for one in getattr(policy, "placements", policy.spec.placements)]
+    if placement not in allowed:
+        yield Problem(
+            f"policy {name} {policy.version}: cannot decide at {placement!r}, where it does not see all devices; "
+            f"allowed placement: {', '.join(allowed)}",
+            key="policies",
+            file=file,
+        )
+
+
+def _backend_problems(experiment: Experiment, inventory: Inventory) -> Iterator[Problem]:
+    """What the backend cannot do of an experiment."""
+    if experiment.backend == SIMULATED:
+        from orchestrator.simulated_profile import problems_of_simulation  # here: a run on hosts needs none of it
+
+        yield from problems_of_simulation(experiment, inventory)
+
+
+def _profile_checksum(experiment: Experiment) -> str:
+    if not experiment.profile or experiment.backend != SIMULATED:
+        return ""
+    from edgebed.simulation.testbed.profile import read_profile
+    from orchestrator.simulated_profile import checksum_of
+
+    return checksum_of(read_profile(experiment.profile))
 
 
 def _is_ours(policy: PlannedPolicy, setting: Setting) -> bool:
@@ -180,25 +224,26 @@ def _task_lists(experiment: Experiment, devices: Sequence[str]) -> list[TaskList
     for seed, device in product(experiment.seeds, devices):
         found: dict[str, TaskList] = {}
         for setting in experiment.settings:
-            tasks = tasks_of_setting(setting, seed, device)
-            name = checksum(tasks)
+            tasks = columns_of_setting(setting, seed, device)
+            name = checksum_of_columns(tasks, setting.workload, seed, device)
             if name not in found:
                 listed += len(tasks)
-                found[name] = _task_list(tasks, seed, device, is_listed=listed <= INLINE_TASKS)
+                found[name] = _task_list(tasks, name, seed, device, is_listed=listed <= INLINE_TASKS)
             found[name].settings.append(setting.name)
         lists += found.values()
     return lists if listed <= INLINE_TASKS else [msgspec.structs.replace(each, tasks=None) for each in lists]
 
 
-def _task_list(tasks: Sequence[PlannedTask], seed: int, device: str, *, is_listed: bool) -> TaskList:
+def _task_list(tasks: PlannedColumns, sha256: str, seed: int, device: str, *, is_listed: bool) -> TaskList:
+    columns = (tasks.offset_s.tolist(), tasks.frames.tolist(), tasks.deadline_s.tolist())
     return TaskList(
         seed=seed,
         device=device,
         settings=[],
         count=len(tasks),
-        frames=sum(task.frames for task in tasks),
-        sha256=checksum(tasks),
-        tasks=[(task.offset_s, task.frames, task.deadline_s) for task in tasks] if is_listed else None,
+        frames=int(tasks.frames.sum()),
+        sha256=sha256,
+        tasks=list(zip(*columns, strict=True)) if is_listed else None,
     )
 
 
@@ -252,10 +297,16 @@ def create_run_folder(plan: Plan, runs_dir: Path | str, now: datetime | None = N
         folder = _new_folder(parent, time)
     except OSError as error:
         raise BadInput(Problem(f"no run folder can be made here: {error.strerror}", file=str(parent))) from None
-    planned = msgspec.structs.replace(plan, run_id=f"{plan.experiment}-{folder.name}")
+    planned = msgspec.structs.replace(plan, run_id=_run_id(plan, folder))
     (folder / PLAN_FILE).write_text(planned.to_yaml(), encoding="utf-8")
     _point_latest(parent, folder.name)
     return folder
+
+
+def _run_id(plan: Plan, folder: Path) -> str:
+    """A run's name: its time, or, where no time counts, what it is made of (its seeds are in the hash)."""
+    suffix = f"{SIMULATED}-{plan.plan_hash[:12]}" if plan.backend == SIMULATED else folder.name
+    return f"{plan.experiment}-{suffix}"
 
 
 def _new_folder(parent: Path, time: str) -> Path:

@@ -19,7 +19,7 @@ from orchestrator.experiment import PlannedPolicy, PolicySource, Setting, Worklo
 from orchestrator.faults.schedule import FaultList, PlannedFault
 from orchestrator.inventory import Host, Inventory
 from orchestrator.plan_text import plan_from_text, plan_to_text
-from workloads.arrivals import PlannedTask, planned_tasks
+from workloads.arrivals import PlannedColumns, PlannedTask, content_name, planned_columns, planned_tasks
 
 PLAN_VERSION = 1
 
@@ -87,6 +87,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         workload_sources, policy_sources: files that workloads and policies need, as they lie on this machine.
         controller: name of the edge server that the controller runs beside.
         boards: content of the board files, by name.
+        profile: checksum of the profile that a simulated run was given; empty: what boards and workload state.
     """
 
     plan_version: int = PLAN_VERSION
@@ -113,6 +114,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     listed_cells: list[Cell] = msgspec.field(name="cells")
     task_lists: list[TaskList] = msgspec.field(name="tasks")
     fault_lists: list[FaultList] = msgspec.field(name="faults", default_factory=list)
+    profile: str = ""
 
     @property
     def cells(self) -> list[PlannedCell]:
@@ -297,6 +299,23 @@ def checksum(tasks: Sequence[PlannedTask]) -> str:
     """SHA-256 of a list of planned tasks, every field of every task."""
     fields = [[task.index, task.content_id, task.offset_s, task.frames, task.deadline_s, task.epoch] for task in tasks]
     return hashlib.sha256(_canonical(fields)).hexdigest()
+
+
+def checksum_of_columns(tasks: PlannedColumns, workload: str, seed: int, device: str) -> str:
+    """The `checksum` of the same tasks as columns."""
+    names = [content_name(workload, seed, device, index) for index in range(len(tasks))]
+    columns = (tasks.offset_s.tolist(), tasks.frames.tolist(), tasks.deadline_s.tolist(), tasks.epoch.tolist())
+    fields = [[index, name, *rest] for index, (name, *rest) in enumerate(zip(names, *columns, strict=True))]
+    return hashlib.sha256(_canonical(fields)).hexdigest()
+
+
+def columns_of_setting(setting: Setting, seed: int, device: str) -> PlannedColumns:
+    """The tasks of `tasks_of_setting` as columns.
+
+    Raises:
+        BadInput: they are too many.
+    """
+    return planned_columns(setting.arrival_settings, seed, device, epochs=setting.epochs, epoch_s=setting.epoch_s)
 
 
 def tasks_of_setting(setting: Setting, seed: int, device: str) -> list[PlannedTask]:

@@ -29,7 +29,8 @@ class Standing:
         tasks_done: tasks with an outcome, of all cells. tasks: planned ones, of all cells.
         rate: tasks with an outcome a second, in this session.
         remaining_s: about how long it will still take; None while that cannot be said.
-        up: programs that can be spoken with. members: programs that there are.
+        up: programs that can be spoken with. members: programs that there are;
+            0 where everything is computed here.
     """
 
     doing: str
@@ -49,7 +50,7 @@ class Standing:
             self.doing,
             f"{self.tasks_done}/{self.tasks} tasks",
             f"{self.rate:.1f}/s",
-            f"{self.up}/{self.members} up",
+            *([f"{self.up}/{self.members} up"] if self.members else []),
         ]
         if self.remaining_s is not None:
             parts.append(f"{duration(self.remaining_s)} left")

@@ -17,8 +17,7 @@ from edgebed.protocol.cells import CellSpec
 from edgebed.trace.runs import import_duckdb, sql_text
 from edgebed.trace.schema import EpochRecord, EventRecord, SampleRecord, TaskRecord, columns
 from edgebed.trace.segments import attempt_folder
-from orchestrator.columnar import Table, scan_of
-from orchestrator.columnar import write_table as write_columns
+from orchestrator.columnar import ColumnWriter, Table, scan_of
 from orchestrator.seal import EPOCHS, MEMORY_LIMIT, SealedCounts, publish, write_table
 
 if TYPE_CHECKING:
@@ -71,17 +70,22 @@ class _Files:
         self.epochs: list[Path] = []
         self.events: list[Path] = []
         self.unreported = 0
-        for position, cell in enumerate(cells):
-            if cell.attempt:
-                attempt = attempt_folder(run_folder, cell.spec.cell_id, cell.attempt)
-                self.tasks.append(attempt / "tasks.parquet")
-                self.epochs.append(attempt / "epochs.parquet")
-                self.events.append(attempt / "events.parquet")
-                continue
-            table = not_run(cell.spec)
-            self.unreported += table.rows
-            self.tasks.append(folder / f"not_run-{position}.parquet")
-            write_columns(self.tasks[-1], TaskRecord, table)
+        self.order = [(cell.spec.cell_id, position) for position, cell in enumerate(cells)]
+        with ColumnWriter(folder) as writer:
+            for position, cell in enumerate(cells):
+                if cell.attempt:
+                    self._add(attempt_folder(run_folder, cell.spec.cell_id, cell.attempt))
+                    continue
+                table = not_run(cell.spec)
+                self.unreported += table.rows
+                self.tasks.append(folder / f"not_run-{position}.parquet")
+                writer.write(self.tasks[-1], TaskRecord, table)
+
+    def _add(self, attempt: Path) -> None:
+        self.tasks.append(attempt / "tasks.parquet")
+        self.epochs.append(attempt / "epochs.parquet")
+        if (attempt / "events.parquet").exists():  # most cells have nothing to tell
+            self.events.append(attempt / "events.parquet")
 
 
 def _tabulate(files: _Files, folder: Path, scratch: Path) -> SealedCounts:
@@ -103,14 +107,12 @@ def _tabulate(files: _Files, folder: Path, scratch: Path) -> SealedCounts:
 
 def _make_tables(connection: DuckDBPyConnection, files: _Files, tasks: str) -> None:
     connection.execute(f"CREATE VIEW tasks AS SELECT * FROM {tasks}")  # noqa: S608
+    connection.execute("CREATE TABLE cell_order (cell_id VARCHAR, _cell INTEGER)")
+    connection.executemany("INSERT INTO cell_order VALUES (?, ?)", files.order)
     epochs, events = scan_of(files.epochs, EpochRecord), scan_of(files.events, EventRecord)
-    cells = "row_number() OVER () AS at, cell_id FROM (SELECT cell_id, min(file_row) AS first FROM numbered GROUP BY 1)"
     connection.execute(
-        "CREATE TABLE raw_epoch AS WITH numbered AS ("
-        f"SELECT row_number() OVER () AS file_row, * FROM {epochs}"  # noqa: S608
-        f"), cell AS (SELECT {cells} ORDER BY first) "
-        "SELECT numbered.* EXCLUDE (file_row), CAST(cell.at AS INTEGER) AS _cell, 0 AS _rank, '' AS _host, file_row AS _sequence "
-        "FROM numbered JOIN cell USING (cell_id)"
+        "CREATE TABLE raw_epoch AS SELECT given.*, _cell, 0 AS _rank, '' AS _host, row_number() OVER () AS _sequence "  # noqa: S608
+        f"FROM {epochs} AS given JOIN cell_order USING (cell_id)"
     )
     connection.execute(EPOCHS)
     connection.execute(

@@ -15,6 +15,7 @@ from orchestrator.unreported import planned_rows
 
 if TYPE_CHECKING:
     from orchestrator.report.summary import Summary
+    from orchestrator.seal import SealedCounts
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +32,8 @@ def seal_run(folder: Path, plan: Plan, attempts: Attempts, manifest: Manifest) -
         RunConflict: this edgebed plans other tasks than the one that made the plan.
         MissingExtra: DuckDB is not installed.
     """
-    # Imported here: DuckDB takes a while to load, and nothing before needs it.
-    from orchestrator.run_facts import gather_facts
+    # Imported here: nothing before needs it.
     from orchestrator.seal import seal
-    from orchestrator.verdict import judge
 
     specs = []
     for cell in plan.cells:
@@ -42,7 +41,21 @@ def seal_run(folder: Path, plan: Plan, attempts: Attempts, manifest: Manifest) -
         specs.append(cell.spec(latest.serial, latest.attempt) if latest else cell.spec(1, 1))
     virtual = {name for name, facts in manifest.hosts.items() if VIRTUAL in facts}
     emulated = virtual | {host.name for host in plan.hosts if host.slowdown > 1.0}
-    counts = seal(folder, specs, planned_rows(plan, attempts), emulated)
+    return conclude_run(folder, plan, manifest, seal(folder, specs, planned_rows(plan, attempts), emulated))
+
+
+def conclude_run(folder: Path, plan: Plan, manifest: Manifest, counts: SealedCounts) -> Summary | None:
+    """Write what the sealed tables of a run come to into its manifest, judge it, and write its report.
+
+    Returns:
+        What the report says; None when it could not be written.
+
+    Raises:
+        MissingExtra: DuckDB is not installed.
+    """
+    from orchestrator.run_facts import gather_facts
+    from orchestrator.verdict import judge
+
     manifest.counts = {
         name: getattr(counts, name)
         for name in ("planned", "done", "failed", "unknown", "unreported", "unplanned", "epochs", "samples", "events")

@@ -57,6 +57,7 @@ class Manifest(msgspec.Struct, kw_only=True):
         clocks: clock offset by host name.
         counts: planned, done, failed, unknown and so on, see `orchestrator.seal.SealedCounts`.
         problems: what sealing found damaged.
+        profile: of a simulated run: ``file`` in its folder, ``sha256``, ``kind`` (stated or calibrated), ``text``.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -76,6 +77,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     clocks: dict[str, ClockOffset] = {}
     counts: dict[str, int] = {}
     problems: list[str] = []
+    profile: dict[str, str] = {}
 
 
 def write_manifest(run_folder: Path, manifest: Manifest) -> None:

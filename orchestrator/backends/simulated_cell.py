@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class SimulatedCell:
         spec: of the cell.
         testbed: its hosts, in the order of the cell's devices and servers.
         start_s: the run clock at its start.
+        content: the folder of the files that policies need.
 
     Attributes:
         tasks: planned ones.
@@ -38,7 +40,7 @@ class SimulatedCell:
         epoch_rows, events: for the trace.
     """
 
-    def __init__(self, spec: CellSpec, testbed: Testbed, start_s: float = 0.0) -> None:
+    def __init__(self, spec: CellSpec, testbed: Testbed, start_s: float = 0.0, content: Path = Path()) -> None:
         if spec.channels.model == "sinr":
             raise BadInput(
                 "channels: model 'sinr' needs a scenario's radio; the simulated testbed has 'none' and 'share'"
@@ -58,10 +60,15 @@ class SimulatedCell:
         self.task_keys = device_keys(spec.seed, spec.devices, "task")
         self._decision_keys = device_keys(spec.seed, spec.devices, "decision")
         self._controller_key = device_keys(spec.seed, [""], "decision")
-        own = partial(OwnPolicies, spec)
+        own = partial(OwnPolicies, spec, content)
         self._fallback = own(spec.fallback_policy, {}, "fallback", self._policy_failed)
         self._own = own(spec.policy_name, spec.policy_options, "policy", self._policy_failed)
         self._epoch = 0
+
+    @property
+    def undecided(self) -> int:
+        """Tasks that nobody has decided yet."""
+        return int((self.record.decided_by < 0).sum())
 
     # -- time ---------------------------------------------------------------------------------------------------------
 

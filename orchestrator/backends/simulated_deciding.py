@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from device_agent.deciding import LocalPolicy, own_spec
-from edge_server.controller.deciding import CentralPolicy
 from edgebed.protocol.cells import CellSpec
-from edgebed.types import DEVICE_ONLY, Decision, Observation, ObservationSpec, SlotDecision
+from edgebed.types import DEVICE_ONLY, Decision, Observation, SlotDecision
 
 
 class OwnPolicies:
     """One policy a device, each asked for its own slot, as on the devices; made when they are first asked.
 
     Args:
+        content: the folder of the files that policies need.
         role: ``policy`` or ``fallback``; part of each one's seed.
         failed: told of a policy that raised an error: the slot, and the error.
     """
@@ -24,12 +25,14 @@ class OwnPolicies:
     def __init__(
         self,
         cell: CellSpec,
+        content: Path,
         name: str,
         options: dict[str, Any],
         role: str,
         failed: Callable[[int, Exception], None],
     ) -> None:
-        self._cell, self._name, self._options, self._role = cell, name, options, role
+        self._cell, self._content, self._role = cell, content, role
+        self._name, self._options = name, options
         self._failed = failed
         self._policies: dict[int, LocalPolicy] = {}
         # One observation for all, of which one slot is filled in at a time: a device sees nothing of the others.
@@ -40,7 +43,8 @@ class OwnPolicies:
         policy = self._policies.get(slot)
         if policy is None:
             name = self._cell.devices[slot]
-            policy = self._policies[slot] = LocalPolicy(self._name, self._options, name, self._cell, self._role)
+            policy = LocalPolicy(self._name, self._options, name, self._cell, self._role, self._content)
+            self._policies[slot] = policy
         shown = self._shown
         shown.values[slot], shown.present[slot] = seen.values[slot], True
         shown.allowed_actions[slot] = seen.allowed_actions[slot]
@@ -56,11 +60,6 @@ class OwnPolicies:
             shown.values[slot], shown.present[slot] = 0.0, False
             shown.allowed_actions[slot] = True
         return decision, policy.version
-
-
-def central_policy(cell: CellSpec, spec: ObservationSpec) -> CentralPolicy:
-    """The policy of a controller, as the controller makes it."""
-    return CentralPolicy(cell, spec)
 
 
 def put(decision: Decision, slot: int, chosen: SlotDecision | None) -> None:

@@ -19,7 +19,7 @@ from edgebed.trace.schema import STAGES, EpochRecord, EventRecord, TaskRecord
 from edgebed.types import BoolArray, DecidedBy, Outcome, Site
 from orchestrator.backends.simulated_cell import SimulatedCell
 from orchestrator.backends.simulated_record import DECIDERS, OPEN, EpochRow, Record
-from orchestrator.columnar import Names, Table, Written, where_known, write_rows, write_table
+from orchestrator.columnar import ColumnWriter, Names, Table, Written, where_known
 
 BACKEND = "simulated"
 SIMULATED = "simulated"
@@ -266,14 +266,16 @@ def epoch_table(cell: CellSpec, rows: list[EpochRow]) -> Table:
     )
 
 
-def write_cell(folder: Path, simulated: SimulatedCell, stopped_s: float) -> None:
+def write_cell(writer: ColumnWriter, folder: Path, simulated: SimulatedCell, stopped_s: float) -> None:
     """Write all that is known of a cell into the folder of its attempt; the tasks last, so that they mean all is there.
 
     Args:
+        writer: writes the tables.
         folder: of the attempt.
         simulated: the cell, at its end or stopped.
         stopped_s: how far it came, from its start.
     """
-    write_rows(folder / "events.parquet", simulated.events, EventRecord)
-    write_table(folder / "epochs.parquet", EpochRecord, epoch_table(simulated.cell, simulated.epoch_rows))
-    write_table(folder / "tasks.parquet", TaskRecord, task_table(simulated, stopped_s))
+    if simulated.events:
+        writer.write_rows(folder / "events.parquet", simulated.events, EventRecord)
+    writer.write(folder / "epochs.parquet", EpochRecord, epoch_table(simulated.cell, simulated.epoch_rows))
+    writer.write(folder / "tasks.parquet", TaskRecord, task_table(simulated, stopped_s))

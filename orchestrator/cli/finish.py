@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgebed.clock import MonotonicClock
 from edgebed.errors import MissingExtra
@@ -15,6 +16,9 @@ from orchestrator.plan_file import Plan
 from orchestrator.progress import display_for
 from orchestrator.remote.base import Remote
 from orchestrator.runner import Runner, RunOutcome
+
+if TYPE_CHECKING:
+    from orchestrator.simulated_runner import SimulatedRunner
 
 _NEEDED_AT_THE_END = ("duckdb", "jinja2", "matplotlib")
 
@@ -34,6 +38,15 @@ def runner_for(folder: Path, plan: Plan, connect: Callable[[Host], Remote], comm
     if not all(find_spec(name) for name in _NEEDED_AT_THE_END):
         raise MissingExtra("orchestrator", "running an experiment")
     return Runner(folder, plan, display_for(MonotonicClock()), command, connect=connect)
+
+
+def simulated_runner_for(folder: Path, plan: Plan, command: str = "") -> SimulatedRunner:
+    """A runner in virtual time that shows its progress on standard error; arguments and errors as above."""
+    if not all(find_spec(name) for name in _NEEDED_AT_THE_END):
+        raise MissingExtra("orchestrator", "running an experiment")
+    from orchestrator.simulated_runner import SimulatedRunner
+
+    return SimulatedRunner(folder, plan, display_for(MonotonicClock()), command)
 
 
 def finish(outcome: RunOutcome, output: Output) -> int:

@@ -46,12 +46,14 @@ def command(
     if any((folder / TRAINING_FILE).is_file() for folder in (run, run / "latest")):
         return _resume_training(run, executor, ray_address, checkpoint_every, Output(as_json))
     from edgebed.trace.runs import PLAN_FILE, find_run
-    from orchestrator.cli.finish import finish, runner_for
+    from orchestrator.cli.finish import finish, runner_for, simulated_runner_for
     from orchestrator.plan_file import Plan
     from orchestrator.ways import ways_of_run
 
     folder = find_run(run).path
     plan = Plan.from_yaml(folder / PLAN_FILE)
+    if plan.backend == "simulated":
+        return finish(simulated_runner_for(folder, plan).resume(), Output(as_json))
     runner = runner_for(folder, plan, ways_of_run(plan, hosts))
     return finish(runner.resume(), Output(as_json))
 
