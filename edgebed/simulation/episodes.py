@@ -208,6 +208,8 @@ def _clipped(scenario: str, layout: ActionLayout, numbers: NDArray[Any], first: 
             f"scenario {scenario}: `{layout.numbers[at].name}` must lie in [{low[at]:g}, {high[at]:g}]; "
             f"got numbers from {least[at]} to {most[at]}"
         )
+    if (least >= low).all() and (most <= high).all():
+        return numbers
     clipped = numbers.copy()
     np.clip(given, low, high, out=clipped[..., first:])
     return clipped
