@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from edgebed.errors import BadInput
-from edgebed.simulation.testbed.profile import Decider, quantiles_of
+from edgebed.simulation.testbed.profile import Decider
+from orchestrator.calibration.fitting import stored_quantiles
 from orchestrator.calibration.rows import Rows
 from orchestrator.calibration.traces import Trace
 from orchestrator.plan_file import PlannedCell
@@ -57,7 +58,7 @@ def fit_deciders(rows: Rows, traces: Sequence[Trace]) -> DeciderFits:
         if basis != placement:
             # Nothing was decided there: the same policy's own time, without the way to the controller.
             notes.append(f"no policy decided at the {placement} in these runs; it is taken for as quick as the {basis}")
-        deciders[placement] = Decider(delay_s=quantiles_of(delay_s), compute_s=quantiles_of(compute_s))
+        deciders[placement] = Decider(delay_s=stored_quantiles(delay_s), compute_s=stored_quantiles(compute_s))
         fitted = len(delay_s) if basis == placement else 0
         residuals[placement] = {"rows": fitted, "median_s": float(np.median(delay_s))}
     return DeciderFits(deciders, tuple(notes), residuals)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from orchestrator.calibration.distributions import FloatArray
 
 ROUNDS = 8
+POINTS = 101
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,26 @@ def _weighted_line(size: FloatArray, duration_s: FloatArray, fitted_s: FloatArra
     return overhead_s, slope
 
 
-def quantiles(values: ArrayLike, count: int) -> list[float]:
-    """Values at evenly spaced probabilities from 0 to 1, scaled so that linear interpolation keeps the mean."""
-    data = np.asarray(values, np.float64)
+def stored_quantiles(values: ArrayLike, count: int = POINTS) -> list[float]:
+    """A sample as a profile stores it: values at evenly spaced probabilities from 0 to 1, to be interpolated.
+
+    The outermost points are not the extremes but lie so that the outermost intervals keep their means: a straight line
+    from the 99th percentile to the one slowest of a thousand tasks would make slow tasks far too many. What then is
+    left is scaled away, so that the mean of what is drawn is the sample's.
+
+    Args:
+        values: ``[n]``, not negative.
+        count: of points.
+    """
+    data = np.sort(np.asarray(values, np.float64))
     points = np.quantile(data, np.linspace(0.0, 1.0, count))
-    between = float((points[:-1] + points[1:]).mean() / 2)
-    if between > 0:
-        points = points * (float(data.mean()) / between)
+    tail = len(data) // (count - 1)  # values in each of the intervals
+    if tail > 1:
+        points[-1] = max(points[-2], 2.0 * data[-tail:].mean() - points[-2])
+        points[0] = min(points[1], max(0.0, 2.0 * data[:tail].mean() - points[1]))
+    drawn_mean = float((points[:-1] + points[1:]).mean() / 2)
+    if drawn_mean > 0:
+        points = points * (float(data.mean()) / drawn_mean)
     return [float(point) for point in points]
 
 

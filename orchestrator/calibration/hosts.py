@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from edgebed.metering.board import Board
-from edgebed.simulation.testbed.profile import DeviceProfile, Link, Power, ServerProfile, ServiceTime, quantiles_of
+from edgebed.simulation.testbed.profile import DeviceProfile, Link, Power, ServerProfile, ServiceTime
 from orchestrator.calibration.evidence import Evidence
-from orchestrator.calibration.fitting import LineFit
+from orchestrator.calibration.fitting import LineFit, stored_quantiles
 from orchestrator.calibration.rows import Rows
 from orchestrator.calibration.service import Computations, ServiceFits
 from orchestrator.inventory import Host
@@ -53,7 +53,7 @@ def _service_time(host: Host, evidence: Evidence, service: ServiceFits, line: Li
     return ServiceTime(
         overhead_s=line.overhead_s,
         seconds_per_frame=line.slope,
-        ratio=quantiles_of(line.ratios),
+        ratio=stored_quantiles(line.ratios),
         cpu_share=cpu_share,
         busy_share=min(1.0, cpu_share * max(1.0, host.slowdown)),
         warm_up_s_per_frame=evidence.observed.first_s_per_frame(host.name, evidence.cycles_per_frame),
@@ -107,7 +107,7 @@ def _idle_share(host: Host, evidence: Evidence) -> float:
 def frame_bytes(rows: Rows) -> list[float]:
     """Quantiles of a clip's mean frame size."""
     known = (rows["counts"] > 0) & (rows["payload_bytes"] > 0) & (rows["frames"] > 0)
-    return quantiles_of((rows["payload_bytes"] / rows["frames"])[known])
+    return stored_quantiles((rows["payload_bytes"] / rows["frames"])[known])
 
 
 def content_correlation(rows: Rows, service: ServiceFits) -> float:

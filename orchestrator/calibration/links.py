@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgebed.simulation.testbed.profile import Link, quantiles_of
+from edgebed.simulation.testbed.profile import Link
 from orchestrator.calibration.distributions import FloatArray
-from orchestrator.calibration.fitting import fit_line
+from orchestrator.calibration.fitting import fit_line, stored_quantiles
 from orchestrator.calibration.rows import BoolArray, Rows
 
 LEAST_WAIT_S = 0.010
@@ -81,10 +81,10 @@ def fit_link(rows: Rows, rate_bps: float, round_trip_s: float, others: Link | No
     link = Link(
         rate_bps=None if rate_bps else paced_bps,
         paced_bps=rate_bps,
-        time_ratio=quantiles_of(ratio),
+        time_ratio=stored_quantiles(ratio),
         hold_s=hold_s,
-        uplink_delay_s=quantiles_of(delay),
-        downlink_s=quantiles_of(np.maximum(0.0, rows["downlink_s"][fits])),
+        uplink_delay_s=stored_quantiles(delay),
+        downlink_s=stored_quantiles(np.maximum(0.0, rows["downlink_s"][fits])),
         refusal_s=_refusal_quantiles(refusals, others, round_trip_s),
         round_trip_s=round_trip_s,
     )
@@ -136,5 +136,5 @@ def _refusals_s(rows: Rows) -> FloatArray:
 
 def _refusal_quantiles(refusals_s: FloatArray, others: Link | None, round_trip_s: float) -> list[float]:
     if len(refusals_s):
-        return quantiles_of(refusals_s)
+        return stored_quantiles(refusals_s)
     return others.refusal_s if others is not None else [round_trip_s]
