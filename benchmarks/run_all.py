@@ -24,6 +24,7 @@ BENCHMARKS = (
     "metering_cost",
     "startup",
     "ssh_exec",
+    "decision_speed",
 )
 ROOT = Path(__file__).parents[1]
 

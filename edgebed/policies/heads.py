@@ -26,6 +26,9 @@ SQUASHES: dict[str, Callable[[Float32Array], Float32Array]] = {
 """From any number to [-1, 1], which is then stretched over the number's range. ``sigmoid`` is the logistic function."""
 
 
+_NEVER = np.float32(-np.inf)
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """How the outputs of a network become actions.
@@ -81,6 +84,11 @@ class Head:
             scores = np.where(allowed, scores, -np.inf)
         chosen: IntArray = scores.argmax(axis=-1).astype(np.int32)
         return chosen
+
+    def one_choice(self, outputs: Float32Array, allowed: BoolArray) -> int:
+        """`choice` of one device, ``[outputs]`` and ``[choices]``, with less ado."""
+        scores = np.array([0.0, outputs[0]]) if self.kind == "sigmoid_threshold" else outputs[: self.choices]
+        return int(np.where(allowed, scores, _NEVER).argmax())
 
     def values(self, outputs: Float32Array) -> Float32Array:
         """The numbers of each device, ``[..., N, numbers]``, each within its range.

@@ -44,11 +44,14 @@ def action_names(spec: ObservationSpec) -> tuple[str, ...]:
 
 def device_block(observation: Observation) -> Float32Array:
     """The values of `device_columns`, ``[slots, columns]``; an absent slot is all zeros but for its age."""
-    present = observation.present
-    values = np.where(present[:, None], observation.values, np.float32(0.0))
-    return np.concatenate(
-        [values, present[:, None].astype(np.float32), observation.age_s[:, None].astype(np.float32)], axis=1
-    )
+    present, features = observation.present, observation.values.shape[1]
+    block = np.empty((len(present), features + 2), np.float32)
+    block[:, :features] = observation.values
+    block[:, features] = present
+    block[:, features + 1] = observation.age_s
+    if not present.all():
+        block[~present, :features] = 0.0
+    return block
 
 
 def _renamed(feature: Feature, name: str) -> Feature:

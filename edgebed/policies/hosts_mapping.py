@@ -161,6 +161,20 @@ def columns_of(policy: PolicyFile, mapping: HostsMapping, spec: ObservationSpec)
     return Columns(table[..., 0].astype(np.int32), table[..., 1].astype(np.float32), table[..., 2].astype(np.float32))
 
 
+def own_columns(columns: Columns, spec: ObservationSpec) -> IntArray:
+    """Where the inputs of a device's policy lie in the device's own numbers followed by the servers', ``[width]``.
+
+    Args:
+        columns: as `columns_of` gives them; of a joint policy nothing is asked that way, and the answer is empty.
+        spec: of the hosts.
+    """
+    if columns.index.ndim == 1:
+        return np.zeros(0, np.int32)
+    width = len(device_columns(spec))
+    first: IntArray = columns.index[0]  # the first slot's: its own numbers come first
+    return np.where(first < width, first, first - (len(spec.slots) - 1) * width).astype(np.int32)
+
+
 def choice_actions(policy: PolicyFile, mapping: HostsMapping, spec: ObservationSpec) -> IntArray:
     """For each choice of the policy the hosts' action index; after `check_fit`. Without choices: the first offload."""
     names = action_names(spec)
