@@ -112,7 +112,7 @@ class PolicyChoice(Strict):
         label: what tables and reports call it; its name by default.
         placement: where it decides; the experiment's by default.
         learner: who trained it, for a policy with ``weights``: there ``name`` may be the learner's.
-        learn: ``online``, or a mapping with ``kind: online`` and settings of `edgebed.learning.online_agent`.
+        learn: ``online``, or a mapping with ``kind: online`` and settings of `edgebed.learning.online_config`.
     """
 
     name: str
@@ -134,6 +134,10 @@ class PolicyChoice(Strict):
     def _learns_online(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value is not None and value.get("kind") != "online":
             raise ValueError(f"kind is {value.get('kind')!r}; allowed: 'online'")
+        if value is not None:
+            from edgebed.learning.online_config import read_online_config  # here: few experiments have learners
+
+            read_online_config({key: setting for key, setting in value.items() if key != "kind"})
         return value
 
     @model_validator(mode="after")

@@ -130,8 +130,7 @@ class Experience:
         """Can nothing that is still to come change what is known of an epoch?"""
         if epoch >= len(self._due) or len(self._ended[epoch]) < self._due[epoch]:
             return False
-        # Its own rows may be missing, when nobody decided; then those of a later epoch have come.
-        return any(known > epoch for known in self._observations)
+        return epoch in self._actions and epoch + 1 in self._observations
 
     def _is_given_up(self, epoch: int) -> bool:
         return epoch < len(self._due) and any(known > epoch + self._patience_epochs for known in self._observations)

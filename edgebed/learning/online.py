@@ -20,7 +20,8 @@ import torch
 
 from edgebed.errors import EdgebedError
 from edgebed.learning.experience import Experience
-from edgebed.learning.online_agent import OnlineAgent, read_online_config
+from edgebed.learning.online_agent import OnlineAgent
+from edgebed.learning.online_config import read_online_config
 from edgebed.learning.online_messages import (
     Awake,
     Begin,
@@ -112,6 +113,7 @@ def learn(source: BinaryIO, sink: BinaryIO) -> None:
         try:
             if isinstance(message, Begin):
                 cell = CellLearning(message, time.monotonic())
+                answer = Awake(message.serial)
             elif isinstance(message, End):
                 cell = None
             elif cell is not None and message.serial == cell.serial:

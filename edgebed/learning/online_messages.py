@@ -86,7 +86,13 @@ class Troubled(_Message, tag=11):
 
 
 class Awake(_Message, tag=12):
-    """The learner is there, with all that it has to load."""
+    """The learner is there, with all that it has to load.
+
+    Attributes:
+        serial: of the cell that it is ready for; 0 before the first.
+    """
+
+    serial: int = 0
 
 
 ToLearner = Begin | Rows | End

@@ -175,6 +175,7 @@ class Conductor:
         Raises:
             Interrupted: someone has asked to stop.
         """
+        self._await_learner()
         delay_s = self._session.patience.start_delay_s
         while True:
             self.start_s = self._session.clock.now_s() + delay_s
@@ -189,9 +190,18 @@ class Conductor:
         self._joins_seen = self._session.control.joins
         if self._session.faults is not None:
             self._session.faults.begin(self.watch.spec, self.start_s)
-        if self._session.learning is not None:
-            self._session.learning.begin(self.watch.spec)
         self._session.journal.note("cell_started", cell=attempt.cell_id, attempt=attempt.attempt, serial=attempt.serial)
+
+    def _await_learner(self) -> None:
+        """Tell the learner of the cell, and let it load; one that takes too long misses the cell's beginning."""
+        learning, clock = self._session.learning, self._session.clock
+        if learning is None:
+            return
+        learning.begin(self.watch.spec)
+        give_up_s = clock.now_s() + self._session.patience.learner_s
+        while not learning.is_ready and clock.now_s() < give_up_s:
+            self._session.turn()
+            self._session.check_interrupts()
 
     def _follow(self) -> None:
         """Wait until every task has an outcome, or nobody can tell any more."""

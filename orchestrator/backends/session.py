@@ -52,7 +52,7 @@ class Patience:
         silence_s: after it a member's program is looked at on its host, every ``look_s``.
         grace_s: for a cell's end, beyond its horizon and its tasks' time-out.
         lift_s: for the hosts' faults to be lifted. reboot_s: for hosts that a fault has rebooted to be back.
-        drain_s: for a member to send what it has, after a stop.
+        drain_s: for a member to send what it has, after a stop. learner_s: for an online learner to have loaded.
     """
 
     start_delay_s: float = 0.1
@@ -64,6 +64,7 @@ class Patience:
     reboot_s: float = 60.0
     drain_s: float = 10.0
     take_over_s: float = 3.0
+    learner_s: float = 60.0
 
 
 class Interrupted(Exception):
@@ -148,6 +149,8 @@ class Session:
             Interrupted: someone has asked to stop.
         """
         self.doing = "starting programs"
+        if self.learning is not None:
+            self.learning.wake()
         self._set_up(self.deployment.bring_up)
         self.collector.forget()
         self._connect()

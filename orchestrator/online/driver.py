@@ -58,6 +58,13 @@ class LearningDriver:
         self._newest: Learned | None = None
         self._sent_joins = -1
         self._dropped = 0
+        self._ready_serial = 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Is there nothing to wait for before the cell starts?"""
+        spec, process = self._spec, self._process
+        return spec is None or process is None or process.is_over or self._ready_serial == spec.serial
 
     def wake(self) -> None:
         """Start the learner's program, if none runs; it loads while others get ready."""
@@ -129,7 +136,9 @@ class LearningDriver:
 
     def _take(self, message: Learned | Troubled | Awake, control: ControlLink) -> None:
         if isinstance(message, Awake):
-            self._journal.note("learner_awake", pid=self._process.pid if self._process else 0)
+            self._ready_serial = message.serial
+            if self._spec is not None and message.serial == self._spec.serial:
+                self._journal.note("learner_ready", cell=self._spec.cell_id)
         elif self._spec is None or message.serial != self._spec.serial:
             return  # of an earlier cell
         elif isinstance(message, Troubled):
