@@ -65,7 +65,8 @@ def uniforms(keys: Uint64Array, first: int | NDArray[np.int64], count: int) -> F
     """
     mixed = words(keys, first, count)
     mixed >>= np.uint64(11)
-    numbers: FloatArray = mixed.view(np.int64) * _TO_UNIT
+    # As signed words, which they still fit: those become floats faster.
+    numbers: FloatArray = np.multiply(mixed.view(np.int64), _TO_UNIT, dtype=np.float64)
     return numbers
 
 

@@ -106,14 +106,18 @@ def out_of_range(parameters: type[Parameters]) -> list[dict[str, Any]]:
         if kind is float:
             wrong.append({name: float("nan")})
         if note.ge is not None:
-            wrong.append({name: kind(note.ge - 1)})
+            wrong.append({name: _beyond(kind, note.ge, -1)})
         if note.gt is not None:
             wrong.append({name: kind(note.gt)})
         if note.le is not None:
-            wrong.append({name: kind(note.le + 1)})
+            wrong.append({name: _beyond(kind, note.le, 1)})
         if note.lt is not None:
             wrong.append({name: kind(note.lt)})
     return wrong
+
+
+def _beyond(kind: type, bound: float, direction: int) -> float:
+    return int(bound) + direction if kind is int else float(np.nextafter(bound, direction * np.inf))
 
 
 def _check_shapes(scenario: Scenario) -> None:

@@ -119,18 +119,17 @@ class GreedySampled(UniformRandom):
         return best
 
 
-class PricedOptions(Parameters, frozen=True):
-    """Settings of `GreedyPriced`."""
+class DescentOptions(Parameters, frozen=True):
+    """Settings of `CoordinateDescent`."""
 
-    price: Annotated[float, parameter("1/s", "charged for each second that any queue holds afterwards", ge=0)] = 0.1
     sweeps: Annotated[int, parameter("1", "at most so many rounds over all devices", ge=1, le=1000)] = 10
 
 
-class GreedyPriced(DcDrlHeuristic):
-    """Informed: coordinate descent, device by device, on this epoch's cost and a price on the queues that it leaves."""
+class CoordinateDescent(DcDrlHeuristic):
+    """Informed: coordinate descent on this epoch's cost, device by device, from all local."""
 
-    options_type = PricedOptions
-    options: PricedOptions
+    options_type = DescentOptions
+    options: DescentOptions
 
     def act(self) -> IntArray:
         """See `Heuristic.act`."""
@@ -147,38 +146,54 @@ class GreedyPriced(DcDrlHeuristic):
         choices = self.scenario.channels + 1
         tried = np.repeat(actions[:, None, :], choices, axis=1)
         tried[:, :, device] = np.arange(choices)
-        actions[:, device] = joint_costs(self.scenario, tried, self.options.price).argmin(axis=1)
+        actions[:, device] = self.judged(tried).argmin(axis=1)
+
+    def judged(self, candidates: IntArray) -> FloatArray:
+        """What is to be small, ``[B, M]`` for joint actions ``[B, M, N]``."""
+        return joint_costs(self.scenario, candidates)
 
 
-class DescentOptions(PricedOptions, frozen=True):
-    """Settings of `CoordinateDescent`."""
+class PricedOptions(DescentOptions, frozen=True):
+    """Settings of `GreedyPriced`."""
 
-    price: Annotated[float, parameter("1/s", "charged for each second that any queue holds afterwards", ge=0)] = 0.0
-
-
-class CoordinateDescent(GreedyPriced):
-    """Informed: coordinate descent on this epoch's cost, device by device, from all local."""
-
-    options_type = DescentOptions
-    options: DescentOptions
+    price: Annotated[float, parameter("1/s^2", "of the square of each device's queue", ge=0, le=1e9)] = 0.3
+    server_price: Annotated[float, parameter("1/s^2", "of the square of the server's queue", ge=0, le=1e9)] = 3.0
 
 
-def joint_costs(scenario: DcDrl, candidates: IntArray, queue_price: float = 0.0) -> FloatArray:
+class GreedyPriced(CoordinateDescent):
+    """Informed: coordinate descent on this epoch's cost and a price on the squares of the queues that it leaves.
+
+    Drift plus penalty (Neely 2010, "Stochastic network optimization"): looks one epoch ahead, but keeps queues short.
+    """
+
+    options_type = PricedOptions
+    options: PricedOptions
+
+    def judged(self, candidates: IntArray) -> FloatArray:
+        """See `CoordinateDescent.judged`."""
+        return joint_costs(self.scenario, candidates, self.options.price, self.options.server_price)
+
+
+def joint_costs(
+    scenario: DcDrl, candidates: IntArray, device_price: float = 0.0, server_price: float = 0.0
+) -> FloatArray:
     """What joint actions would cost in this epoch, summed over devices.
 
     Args:
         scenario: whose state they are tried in.
         candidates: ``[B, M, N]``.
-        queue_price: added for each second of queue, of the devices and of the server, at the end.
+        device_price: added for the square of each device's queue at the end, in seconds.
+        server_price: the same for the server's.
 
     Returns:
         ``[B, M]``.
     """
     batch, tries, devices = candidates.shape
     results = run_epoch(scenario.system, scenario.state.repeated(tries), candidates.reshape(-1, devices))
-    costs = results.costs.sum(axis=1)
-    if queue_price > 0.0:
-        costs += queue_price * (results.device_queue_s.sum(axis=1) + results.server_queue_s)
+    costs: FloatArray = results.costs.sum(axis=1)
+    if device_price > 0.0 or server_price > 0.0:
+        costs += device_price * np.square(results.device_queue_s).sum(axis=1)
+        costs += server_price * np.square(results.server_queue_s)
     return costs.reshape(batch, tries)
 
 
