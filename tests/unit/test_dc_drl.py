@@ -54,7 +54,6 @@ def test_anchor_the_three_nearest_offload_a_channel_each() -> None:
     ("n", "policy", "options", "cost"),
     [
         (5, "greedy_sampled", {"m": 100}, 0.030),
-        (5, "greedy_sampled", {"m": 1000}, 0.024),
         (5, "coordinate_descent", None, 0.024),
         (5, "greedy_priced", None, 0.035),
         (5, "offload_late", None, 0.024),

@@ -88,8 +88,10 @@ def network(scenario: Scenario, scope: str, rng: np.random.Generator) -> PolicyF
     shared = scenario.shared_features if scope == "joint" else ()
     devices = scenario.devices if scope == "joint" else 1
     width, choices = devices * len(features) + len(shared), len(scenario.actions.choices)
-    scale = np.array([max(1.0, one.high) for one in (*features * devices, *shared)], np.float32)
-    weight = rng.normal(0, 1.0, (width, devices * choices)).astype(np.float32)
+    columns = (*features * devices, *shared)
+    mean = np.array([(one.low + one.high) / 2.0 for one in columns], np.float32)
+    scale = np.array([(one.high - one.low) / 2.0 or 1.0 for one in columns], np.float32)
+    weight = rng.normal(0, 0.5, (width, devices * choices)).astype(np.float32)
     return PolicyFile(
         scenario=scenario.spec.name,
         scope=scope,
@@ -98,7 +100,7 @@ def network(scenario: Scenario, scope: str, rng: np.random.Generator) -> PolicyF
         shared_features=shared,
         choices=scenario.actions.choices,
         head=Head("categorical_per_device", choices),
-        inputs=Inputs(np.zeros(width, np.float32), scale),
+        inputs=Inputs(mean, scale),
         networks={"actor": Network([Layer.of(weight, np.zeros(devices * choices, np.float32))])},
     )
 
