@@ -301,17 +301,24 @@ class DcDrlCell(CellWorker):
         ]
         return found, sums.reshape(shape).transpose(1, 0, 2).reshape(seeds, -1)
 
-    @torch.no_grad()
     def _explore(self, seen: NDArray[Any], draw: int, progress: float, walk: OrnsteinUhlenbeck) -> NDArray[Any]:
         """Actions to store, ``[S, episodes, ...]``: the actor's with noise, some replaced by random ones."""
+        return self._some_random(self._noisy(seen, draw, walk), draw, progress)
+
+    @torch.no_grad()
+    def _noisy(self, seen: NDArray[Any], draw: int, walk: OrnsteinUhlenbeck) -> NDArray[Any]:
+        """The actor's actions with noise."""
         config, encoding = self._config, self._agent.encoding
         outputs = self._agent.ddpg.actor(torch.from_numpy(seen))
         noise = self._streams["noise"]
         if isinstance(encoding, OneHot):
-            actions = encoding.explore(outputs, config.noise, noise.uniform(draw, *outputs.shape[1:]))
-        else:
-            actions = encoding.explore(outputs, config.noise * walk.step(noise.normal(draw, *outputs.shape[1:])))
-        uniform = self._streams["random"].uniform(draw, seen.shape[1], encoding.devices, 3)
+            return encoding.explore(outputs, config.noise, noise.uniform(draw, *outputs.shape[1:]))
+        return encoding.explore(outputs, config.noise * walk.step(noise.normal(draw, *outputs.shape[1:])))
+
+    def _some_random(self, actions: NDArray[Any], draw: int, progress: float) -> NDArray[Any]:
+        """Some devices' actions replaced by random ones."""
+        config, encoding = self._config, self._agent.encoding
+        uniform = self._streams["random"].uniform(draw, actions.shape[1], encoding.devices, 3)
         channels = 1 + (uniform[..., 2] * (encoding.choices - 1)).astype(np.int64)
         other = encoding.stored(np.where(uniform[..., 1] < config.random_local, 0, channels))
         share = decayed(config.random, config.random * config.last_random, progress)
@@ -342,6 +349,8 @@ class DcDrl(Learner):
         config=DcDrlConfig,
     )
 
+    cell_kind: ClassVar[type[CellWorker]] = DcDrlCell
+
     def __init__(self, task: TrainingTask, executor: Executor) -> None:
         super().__init__(task, executor)
         assert isinstance(task.config, DcDrlConfig)
@@ -352,7 +361,7 @@ class DcDrl(Learner):
         self._generation = 0
         self._uploaded_bytes = 0
         self._replaced = np.ones((self.config.cells, len(task.seeds)), np.bool_)
-        executor.start(DcDrlCell, task, self.config.cells)
+        executor.start(self.cell_kind, task, self.config.cells)
 
     @property
     def generation_steps(self) -> int:
