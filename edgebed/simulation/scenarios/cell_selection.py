@@ -68,8 +68,8 @@ class CellSelection(EpisodicScenario):
     An action toggles the connection to one station, or none. A station can be reached, and a connection is kept, while
     the signal-to-noise ratio exceeds mobile-env's threshold. The rates of all connections, ``w log2(1 + snr)`` each,
     add up to the user's; its utility is ``10 log10(rate)``, within 20, and -20 without any connection, scaled to
-    [-1, 1]. It is the reward; the step's cost is ``(1 - utility) / 2``, so that it is 0 at best and 1 without a connection. Episodes are truncated
-    after 100 steps and never terminate.
+    [-1, 1]. It is the reward; the step's cost is ``(1 - utility) / 2``: 0 at best and 1 without a connection. Episodes
+    are truncated after 100 steps and never terminate.
     """
 
     spec = ScenarioSpec(
