@@ -122,6 +122,7 @@ class Experiment:
         settings: at least one.
         workload_sources, policy_sources: the files that workloads and policies need.
         profile: path of the profile that it is simulated with; empty: what boards and workload state.
+        devices: only the first so many of the hosts file take part; None: all.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Experiment:
     workload_sources: tuple[WorkloadSource, ...] = ()
     policy_sources: tuple[PolicySource, ...] = ()
     profile: str = ""
+    devices: int | None = None
 
     def options_here(self, policy: PlannedPolicy) -> dict[str, Any]:
         """A policy's options for this machine, with paths where hosts get checksums."""
@@ -233,6 +235,7 @@ def read_experiment(document: Document, folder: Path) -> Experiment:
         file=document.file,
         workload_sources=tuple(files.sources),
         policy_sources=sources,
+        devices=file.devices,
     )
 
 

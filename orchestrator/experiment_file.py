@@ -194,6 +194,7 @@ class ExperimentFile(Strict):
     warm_up_epochs: int = Field(default=1, ge=0)
     policies: list[PolicyChoice] = Field(min_length=1, description="what is compared, see `edgebed list policies`")
     fallback_policy: Annotated[str, AfterValidator(check_policy_name)] = "all_local"
+    devices: int | None = Field(default=None, ge=1, le=100_000, description="the first so many of the hosts file; all")
     seeds: list[Seed] = Field(min_length=1, description="a list, for example [1, 2, 3]")
     order: Literal["blocked_random", "sequential"] = "blocked_random"
     channels: ChannelChoice = ChannelChoice()

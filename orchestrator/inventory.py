@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +104,20 @@ class Inventory:
     def hosts(self) -> tuple[Host, ...]:
         """All hosts, edge servers first."""
         return (*self.edge_servers, *self.devices)
+
+    def first(self, devices: int | None) -> Inventory:
+        """The same with the first so many devices alone; None: with all.
+
+        Raises:
+            BadInput: there are not so many.
+        """
+        if devices is None:
+            return self
+        if devices > len(self.devices):
+            raise BadInput(
+                Problem(f"has {len(self.devices)} devices; the experiment wants the first {devices}", file=self.file)
+            )
+        return replace(self, devices=self.devices[:devices])
 
     def host(self, name: str) -> Host:
         """The host called ``name``.

@@ -84,6 +84,7 @@ def plan_of(experiment: Experiment, inventory: Inventory) -> Plan:
     Raises:
         BadInput: the experiment cannot run on these hosts.
     """
+    inventory = inventory.first(experiment.devices)
     cells = _cells(experiment)
     raise_problems(
         [
@@ -107,6 +108,7 @@ def plan_of(experiment: Experiment, inventory: Inventory) -> Plan:
         overrides=list(experiment.overrides),
         workload_sources=list(experiment.workload_sources),
         policy_sources=list(experiment.policy_sources),
+        first_devices=experiment.devices,
         backend=experiment.backend,
         order=experiment.order,
         estimate=_estimate(experiment, lists),

@@ -85,6 +85,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         experiment: its name.
         experiment_file, hosts_file: as given. overrides: the ``--set`` texts.
         workload_sources, policy_sources: files that workloads and policies need, as they lie on this machine.
+        first_devices: so many of the hosts file take part; None: all.
         controller: name of the edge server that the controller runs beside.
         boards: content of the board files, by name.
         profile: checksum of the profile that a simulated run was given; empty: what boards and workload state.
@@ -101,6 +102,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     overrides: list[str]
     workload_sources: list[WorkloadSource] = []
     policy_sources: list[PolicySource] = []
+    first_devices: int | None = None
     backend: str
     order: Literal["blocked_random", "sequential"]
     estimate: Estimate
@@ -170,7 +172,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Raises:
             RunConflict: something that matters for results has changed.
         """
-        then, now = _hashed_hosts(_plain(self)), _hashed_hosts(_plain(with_hash(with_hosts(self, inventory))))
+        again = with_hash(with_hosts(self, inventory.first(self.first_devices)))
+        then, now = _hashed_hosts(_plain(self)), _hashed_hosts(_plain(again))
         changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
         if changed:
             raise RunConflict(

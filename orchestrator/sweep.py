@@ -17,7 +17,9 @@ BASE_SETTING = "base"
 MAX_NAME_LENGTH = 32  # half of what a cell's name may have; the rest is for the policy's label and the seed
 
 # What describes the comparison itself, and so is the same in all of it.
-_NOT_SWEPT = frozenset({"name", "policies", "seeds", "order", "backend", "profile", "sweep", "scenario", "stop"})
+_NOT_SWEPT = frozenset(
+    {"name", "policies", "devices", "seeds", "order", "backend", "profile", "sweep", "scenario", "stop"}
+)
 
 
 class Change(NamedTuple):

@@ -313,6 +313,18 @@ def test_hosts_that_matter_for_results_change_the_hash_and_are_refused_when_resu
         planned.check_hosts(changed)
 
 
+def test_the_first_devices_of_a_hosts_file_may_take_part_alone() -> None:
+    planned = plan("devices=1")
+    assert [host.name for host in planned.devices] == ["pi-1"]
+    assert {found.device for found in planned.task_lists} == {"pi-1"}
+    planned.check_hosts(hosts())
+    planned.check_hosts(hosts(HOSTS.replace("[1, 2]", "[3, 4]")))
+    with pytest.raises(RunConflict, match="devices changed"):
+        plan("devices=2").check_hosts(hosts(HOSTS.replace("[1, 2]", "[3, 4]")))
+    with pytest.raises(BadInput, match=r"has 2 devices; the experiment wants the first 3"):
+        plan("devices=3")
+
+
 def test_hosts_that_are_only_reached_otherwise_may_be_resumed() -> None:
     planned = plan()
     planned.check_hosts(hosts())
