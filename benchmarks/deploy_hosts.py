@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -179,6 +180,8 @@ class Others:
 
 def measure(count: int, repeat: int, tools: Path) -> dict[str, Any]:
     """Run the benchmark; the answer is what ``--json`` prints."""
+    # All of them as their users have them: Python keeps compiled modules.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
         hosts_file = folder / "lab.yaml"
