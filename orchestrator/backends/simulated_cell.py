@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class SimulatedCell:
         tasks: planned ones.
         record: what is known of them.
         epoch_rows, events: for the trace.
+        on_ended: told of the tasks that have ended, whenever time has passed.
     """
 
     def __init__(self, spec: CellSpec, testbed: Testbed, start_s: float = 0.0, content: Path = Path()) -> None:
@@ -64,6 +66,7 @@ class SimulatedCell:
         self._fallback = own(spec.fallback_policy, {}, "fallback", self._policy_failed)
         self._own = own(spec.policy_name, spec.policy_options, "policy", self._policy_failed)
         self._epoch = 0
+        self.on_ended: Callable[[Ended], None] = _nobody_hears
 
     @property
     def undecided(self) -> int:
@@ -80,6 +83,7 @@ class SimulatedCell:
         """Let time pass; the tasks that have ended meanwhile."""
         ended = self.pipeline.advance(until_s)
         self.record.note(ended)
+        self.on_ended(ended)
         return ended
 
     def work(self, rows: IndexArray) -> Work:
@@ -294,6 +298,10 @@ class SimulatedCell:
             self.advance(float(self.tasks.offset_s[row]))
             one = np.array([row])
             self.decide_each(self.observe(epoch, one), one, [int(self.tasks.slot[row])])
+
+
+def _nobody_hears(ended: Ended) -> None:
+    """What is in the record is enough."""
 
 
 class _Answer:

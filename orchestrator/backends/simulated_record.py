@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -65,6 +65,11 @@ class Record:
             codes(), codes(), codes(), codes(), codes(), unknown(), np.zeros((tasks, len(STAGES))), unknown(),
             unknown(), unknown(), unknown(), np.zeros(tasks, np.bool_),
         )  # fmt: skip
+
+    def at(self, rows: IndexArray) -> Record:
+        """The same of some of the tasks; to look at."""
+        arrays = (each.name for each in fields(self) if each.name != "versions")
+        return Record(**{name: getattr(self, name)[rows] for name in arrays}, versions=self.versions)
 
     def version_code(self, version: str) -> int:
         """The index of a policy's version."""
