@@ -51,7 +51,7 @@ def _episode(found: Agent, rng: np.random.Generator) -> Trajectory:
     with torch.no_grad():
         outputs = found.ddpg.target_actor(torch.from_numpy(seen[None, :-1]).expand(found.replay.seeds, -1, -1))
     # Mostly what the target policy would do, so that prefixes are about as long as in training.
-    actions = found.encoding.explore(outputs[:1], 0.0, np.zeros(0))[0]
+    actions = outputs[0].reshape(LENGTH, 10, -1).argmax(-1).numpy().astype(np.int8)
     other = rng.integers(0, 6, actions.shape).astype(np.int8)
     actions = np.where(rng.uniform(size=actions.shape) < 0.1, other, actions)
     kinds = np.full(LENGTH, RUNNING)
@@ -75,6 +75,11 @@ class Plain:
         rows = ROWS
         self.seen, self.later = torch.randn(rows, observation), torch.randn(rows, observation)
         self.actions, self.rewards = torch.rand(rows, action), torch.randn(rows, 1)
+
+    def updates(self) -> None:
+        """Some updates."""
+        for _ in range(UPDATES):
+            self.update()
 
     def update(self) -> None:
         """One step of critic, actor and targets."""
@@ -129,7 +134,7 @@ def measure(seeds: int, rounds: int) -> dict[str, Any]:
         took = {
             "ours": UPDATES * seeds / cpu_s(lambda: ours.learn(UPDATES, 0.0)),
             "n_step": UPDATES * seeds / cpu_s(lambda: lengths.extend(_lengths(longer.learn(UPDATES, 0.0)))),
-            "plain": UPDATES / cpu_s(lambda: [plain.update() for _ in range(UPDATES)]),
+            "plain": UPDATES / cpu_s(plain.updates),
             "peak": matmul_flops(),
         }
         if count:  # the first is a warm-up

@@ -39,14 +39,15 @@ from edgebed.learning.choices import observation_inputs, save_choices, scenario_
 from edgebed.learning.ddpg import Batch, Ddpg, DdpgSettings
 from edgebed.learning.encodings import OneHot, PublishedTanh
 from edgebed.learning.evolution import below_average, blended, merged, mutate, rank_weights, spread
-from edgebed.learning.networks import member_norms
+from edgebed.learning.health import Health
 from edgebed.learning.noise import Counted, OrnsteinUhlenbeck, decayed
 from edgebed.learning.replay import RUNNING, TERMINATED, TRUNCATED, Replay, Trajectory
 from edgebed.learning.returns import adaptive_returns, fixed_returns
 from edgebed.simulation.base import Scenario
 from edgebed.simulation.random_streams import FloatArray
 
-NETWORKS = ("actor", "critic", "target_actor", "target_critic")
+HEALTH_EVERY = 16
+"""Updates for one whose gradients are looked at: to look costs a tenth of an update."""
 
 
 class DcDrlConfig(LearnerConfig, frozen=True):
@@ -139,6 +140,7 @@ class Agent:
         width = scenario.devices * len(scenario.device_features) + len(scenario.shared_features)
         self.ddpg = Ddpg(width, self.encoding, task.seeds, config.agent_settings(), heads)
         self.replay = Replay(len(task.seeds), capacity)
+        self.health: Health | None = None
         self.updates = 0
         self._rows = Counted(task.seeds, name, "replay")
 
@@ -191,11 +193,11 @@ class Agent:
             "agreement": returns.agreement,
             "critic_loss": losses.critic.numpy(),
         }
-        if losses.actor is not None:
+        if losses.actor is not None and losses.outputs is not None:
             found["actor_loss"] = losses.actor.numpy()
-            if self.updates % 16 == 1:  # a measurement costs as much as a tenth of the update
-                found["critic_gradient_norm"] = member_norms(losses.critic_gradients).numpy()
-                found["actor_gradient_norm"] = member_norms(losses.actor_gradients).numpy()
+            if self.health is not None and self.updates % HEALTH_EVERY == 1:
+                self.health.gradients(actor=losses.actor_gradients, critic=losses.critic_gradients)
+                self.health.outputs(losses.outputs)
         return found
 
     def parameters(self) -> State:
@@ -358,10 +360,18 @@ class DcDrl(Learner):
         self._scenario = scenario_of_choices(task, self.spec.name)
         self._inputs = observation_inputs(self._scenario)
         self._agent = Agent(task, self._scenario, "collective", self.config.capacity)
+        ddpg, has_tanh = self._agent.ddpg, self.config.encoding == "published_tanh"
+        self._health = Health(ddpg.actor.tensors, ddpg.critic.tensors, task.seeds, has_tanh=has_tanh)
+        self._agent.health = self._health
         self._generation = 0
         self._uploaded_bytes = 0
         self._replaced = np.ones((self.config.cells, len(task.seeds)), np.bool_)
         executor.start(self.cell_kind, task, self.config.cells)
+
+    @classmethod
+    def check(cls, task: TrainingTask) -> None:
+        """See `Learner.check`."""
+        scenario_of_choices(task, cls.spec.name)
 
     @property
     def generation_steps(self) -> int:
@@ -386,6 +396,8 @@ class DcDrl(Learner):
         updates = 0 if vanilla else round(self.config.collective_updates * self.generation_steps)
         metrics |= self._agent.learn(updates, progress)
         self._generation += 1
+        if metrics.get("actor_loss"):
+            metrics |= self._health.report(self.steps)
         return metrics | self._counted(answers)
 
     def _merge(self, collective: State, answers: Sequence[Data]) -> Metrics:
@@ -425,11 +437,12 @@ class DcDrl(Learner):
             "uploaded_bytes": np.array(self._uploaded_bytes),
             "replaced": self._replaced.copy(),
         }
-        return self._agent.state() | own
+        return self._agent.state() | self._health.state() | own
 
     def load_state(self, state: State) -> None:
         """Go on from there."""
         self._agent.load_state(state)
+        self._health.load_state(state)
         self._generation = int(state["generation"])
         self._uploaded_bytes = int(state["uploaded_bytes"])
         self._replaced = state["replaced"].copy()

@@ -73,12 +73,14 @@ class Losses:
         critic: mean loss of the critic.
         actor: mean of minus the critic's value of the actor's actions; None: the actor was left as it is.
         critic_gradients, actor_gradients: a ``[S, ...]`` for each weight and bias.
+        outputs: the actor's, ``[S, B, outputs]``.
     """
 
     critic: Tensor
     actor: Tensor | None
     critic_gradients: list[Tensor]
     actor_gradients: list[Tensor]
+    outputs: Tensor | None = None
 
 
 class Ddpg:
@@ -126,9 +128,9 @@ class Ddpg:
         self.target_critic.move_towards(self.critic, self.settings.tau)
         if not is_actor_learning:
             return Losses(critic_loss, None, critic_gradients, [])
-        actor_loss, actor_gradients = self._learn_actions(batch.observations, rate_scale)
+        actor_loss, actor_gradients, outputs = self._learn_actions(batch.observations, rate_scale)
         self.target_actor.move_towards(self.actor, self.settings.tau)
-        return Losses(critic_loss, actor_loss, critic_gradients, actor_gradients)
+        return Losses(critic_loss, actor_loss, critic_gradients, actor_gradients, outputs)
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
@@ -148,7 +150,7 @@ class Ddpg:
         gradients = self._critic_adam.step(losses.sum(), self.settings.critic_rate * rate_scale)
         return losses.detach(), gradients
 
-    def _learn_actions(self, observations: Tensor, rate_scale: float) -> tuple[Tensor, list[Tensor]]:
+    def _learn_actions(self, observations: Tensor, rate_scale: float) -> tuple[Tensor, list[Tensor], Tensor]:
         outputs = self.actor(observations)
         inputs = self.encoding.differentiable(outputs)
         losses = -self.critic(torch.cat([observations, inputs], dim=2)).sum(dim=2).mean(dim=1)
@@ -156,7 +158,7 @@ class Ddpg:
         if self.settings.score_penalty:
             penalised = losses + self.settings.score_penalty * outputs.square().mean(dim=(1, 2))
         gradients = self._actor_adam.step(penalised.sum(), self.settings.actor_rate * rate_scale)
-        return losses.detach(), gradients
+        return losses.detach(), gradients, outputs.detach()
 
     def state(self, prefix: str) -> State:
         """Copies of all networks and moments, by name."""

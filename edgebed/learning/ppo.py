@@ -246,6 +246,11 @@ class Ppo(Learner):
         self._inputs = observation_inputs(self._scenario)
         self._models = [OneSeed(task, task.config, self._inputs, seed) for seed in task.seeds]
 
+    @classmethod
+    def check(cls, task: TrainingTask) -> None:
+        """See `Learner.check`."""
+        scenario_of_choices(task, cls.spec.name)
+
     @property
     def steps(self) -> int:
         """Environment steps a seed so far."""
