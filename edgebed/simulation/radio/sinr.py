@@ -24,8 +24,8 @@ def interference_rates_bps(
     batch, devices = channel.shape
     width = channels.count + 1
     place = channel + row_starts(batch, devices, width)
-    total_w: NDArray[np.float64] = np.bincount(place.ravel(), weights=received_w.ravel(), minlength=batch * width)
-    others_w: NDArray[np.float64] = total_w.take(place, mode="clip")
+    total_w = np.bincount(place.ravel(), weights=received_w.ravel(), minlength=batch * width)
+    others_w: NDArray[np.float64] = total_w.astype(np.float64, copy=False).take(place, mode="clip")
     others_w -= received_w
     np.maximum(others_w, 0.0, out=others_w)
     others_w += channels.noise_w
