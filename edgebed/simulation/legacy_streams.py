@@ -71,8 +71,8 @@ class LegacyStreams:
             doubles *= 2.0
             doubles -= 1.0
             doubles *= doubles
-            radius = doubles[:, ::2] + doubles[:, 1::2]
-            fitting = np.cumsum((radius < 1.0) & (radius != 0.0), axis=1, dtype=np.int32)
+            inside = doubles[:, ::2] + doubles[:, 1::2] < 1.0  # a radius of 0 does not count, but one in 2^106 is 0
+            fitting = np.cumsum(inside, axis=1, dtype=np.int32)
             if (fitting[:, -1] >= pairs).all():
                 last = (fitting >= pairs[:, None]).argmax(axis=1)
                 return np.where(pairs > 0, last + 1, 0)

@@ -69,7 +69,7 @@ class TestAdmission:
     def test_never_more_than_there_is_room_for(self, seed: int, devices: int) -> None:
         rng = np.random.default_rng(seed)
         offers = rng.random((5, devices)) < 0.7
-        sizes, priority = rng.uniform(0.1, 5.0, (5, devices)), rng.normal(size=(5, devices))
+        sizes, priority = rng.uniform(0.1, 5.0, (5, devices)), rng.uniform(-1.0, 1.0, (5, devices))
         taken = admitted(offers, sizes, priority, 6, 15.0)
         assert not (taken & ~offers).any()
         assert (taken.sum(axis=1) <= 6).all()
