@@ -25,7 +25,12 @@ HEADINGS = [
 ]
 REMAKE = "make it by: python -m edgebed.simulation.pages"
 
-each_module = pytest.mark.parametrize("module", list(modules()), ids=page_name)
+NEEDS_EXTRA = "cell-selection.md"
+"""Made from mobile-env's stations: `make test-learning` checks it."""
+
+each_module = pytest.mark.parametrize(
+    "module", [module for module in modules() if page_name(module) != NEEDS_EXTRA], ids=page_name
+)
 
 
 def page(module: ModuleType) -> str:
