@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgebed.simulation.random_streams import FloatArray
 from edgebed.types import BoolArray
