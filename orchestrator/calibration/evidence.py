@@ -90,4 +90,5 @@ def _processors(traces: Sequence[Trace]) -> tuple[dict[str, str], dict[str, floa
             if host.connection == "local" or VIRTUAL in mine:
                 group_of[host.name] = MACHINE
                 cores = max(cores, float(mine.get("processors") or 0.0))
-    return (group_of, {MACHINE: cores or 1.0}) if len(group_of) > 1 else ({}, {})
+    # Where nobody tells how many cores there are, none are taken to be short.
+    return (group_of, {MACHINE: cores or float(len(group_of))}) if len(group_of) > 1 else ({}, {})

@@ -55,7 +55,8 @@ def _service_time(host: Host, evidence: Evidence, service: ServiceFits, line: Li
         seconds_per_frame=line.slope,
         ratio=stored_quantiles(line.ratios),
         cpu_share=cpu_share,
-        busy_share=min(1.0, cpu_share * max(1.0, host.slowdown)),
+        # Waiting that emulates a slower board is as long as its computing would have been.
+        busy_share=cpu_share * host.slowdown,
         warm_up_s_per_frame=evidence.observed.first_s_per_frame(host.name, evidence.cycles_per_frame),
     )
 
@@ -88,7 +89,7 @@ def _power(host: Host, evidence: Evidence, service: ServiceFits) -> Power | None
 def _compute_ratio(host: Host, board: Board, found: Computations, joules: Any) -> float:
     """Joules of computing over those of the board's model, both summed; 1 where the model has none."""
     known = np.isfinite(joules) & np.isfinite(found.cpu_s)
-    busy_s = float((found.cpu_s[known] * max(1.0, host.slowdown)).sum())
+    busy_s = float((found.cpu_s[known] * host.slowdown).sum())
     modelled_j = board.span_w * busy_s / board.cores
     return float(joules[known].sum() / modelled_j) if modelled_j > 0 else 1.0
 

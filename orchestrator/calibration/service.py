@@ -123,7 +123,8 @@ def _fit_processor(cores: float, hosts: list[tuple[Computations, LineFit]]) -> P
     ratio = np.concatenate([found.duration_s / line.at(found.frames) for found, line in hosts])
     if np.std(others) < LEAST_SPREAD:
         return Processor(cores=cores)
-    excess = np.maximum(0.0, others + 1.0 - cores)
+    # On one core every other computation is one too many: the two causes cannot be told apart.
+    excess = np.maximum(0.0, others + 1.0 - cores) * (cores > 1.0)
     (level, per_other, per_excess), _ = fit_proportional(ratio, np.ones(len(others)), others, excess)
     if level <= 0:
         return Processor(cores=cores)

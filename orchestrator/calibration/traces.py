@@ -149,10 +149,11 @@ def compare_provenance(one_name: str, one: Provenance, other_name: str, other: P
     if one.workloads != other.workloads:
         theirs, ours = ", ".join(other.workloads), ", ".join(one.workloads)
         raise SchemaMismatch(f"workload: {one_name} is of {ours}; {other_name} is of {theirs}; {advice}")
-    if one.model_sha256 != other.model_sha256:
+    known = one.model_sha256 and other.model_sha256
+    if known and one.model_sha256 != other.model_sha256:
         raise SchemaMismatch(
-            f"model: {one_name} is of sha256 {one.model_sha256[:16] or 'unknown'}; {other_name} is of "
-            f"{other.model_sha256[:16] or 'unknown'}; {advice}"
+            f"model: {one_name} is of sha256 {one.model_sha256[:16]}; {other_name} is of "
+            f"{other.model_sha256[:16]}; {advice}"
         )
     for host in sorted(one.boards.keys() & other.boards.keys()):
         if one.boards[host] != other.boards[host]:
