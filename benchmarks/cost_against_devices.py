@@ -1,0 +1,186 @@
+"""Cost of a task against the number of devices, measured: the experiment that edgebed was made for.
+
+    python -m benchmarks.cost_against_devices [--hosts inventory/hosts/local-six.yaml] [--devices 1 2 3 4 5 6] [-o DIR]
+
+For every number N of devices: DC-DRL and PPO are trained in the scenario that was calibrated on these hosts (once, on a
+run of other seeds), then all policies decide real tasks on the first N hosts, DC-DRL learning on. What is there already
+is not done again, so that it may be stopped and started again at any time. Writes ``results.json``, ``table.md`` and
+``cost.svg``: means with 95 % t-intervals over seeds, and paired differences to DC-DRL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from benchmarks.machine import machine
+from orchestrator.statistics import t_interval
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENT = ROOT / "inventory/experiments/cost-against-devices.yaml"
+HOSTS = ROOT / "inventory/hosts/local-six.yaml"
+LEARNERS = ("dc_drl", "ppo")
+HEURISTICS = ("all_local", "all_edge", "uniform_random", "greedy_latency")
+CALIBRATION = ("policies=[all_local,all_edge,uniform_random]", "seeds=[101,102]")
+"""What the profile is fitted to: other seeds than those that are compared."""
+
+COLOURS = ("#444444", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#0072B2")
+
+
+def edgebed(*words: str | Path) -> dict[str, Any]:
+    """Run a command with ``--json``; its answer. It shows its own progress."""
+    command = [sys.executable, "-m", "orchestrator", *map(str, words), "--json"]
+    print(f"$ edgebed {' '.join(map(str, words))}", file=sys.stderr, flush=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def calibrated(hosts: Path, work: Path, devices: int) -> Path:
+    """The profile of the hosts, fitted to a run of its own."""
+    profile = work / "profile.yaml"
+    if not profile.exists():
+        changes = [word for change in (*CALIBRATION, f"devices={devices}") for word in ("--set", change)]
+        answer = edgebed("run", EXPERIMENT, "--hosts", hosts, "--runs", work / "calibration", *changes)
+        edgebed("calibrate", answer["run"], "-o", profile)
+    return profile
+
+
+def trained(learner: str, devices: int, steps: int, profile: Path, work: Path) -> Path:
+    """The weights of a learner for so many devices."""
+    weights = work / "trained" / f"{learner}-{devices}"
+    if not (weights / "policy.json").exists():
+        options = ("--set", f"n={devices}", "--steps", str(steps), "--seeds", "0", "--runs", work / "trainings")
+        answer = edgebed("train", learner, "--scenario", f"calibrated:{profile}", *options)
+        shutil.copytree(answer["policies"][0], weights, dirs_exist_ok=True)
+    return weights
+
+
+def measured(hosts: Path, work: Path, devices: int, weights: dict[str, Path], seeds: Sequence[int]) -> Path:
+    """The run with so many devices."""
+    place = work / f"devices-{devices}"
+    found = sorted(place.glob("*/*/tasks.parquet"))
+    if found:
+        return found[-1].parent
+    changes = [f"devices={devices}", f"seeds={list(seeds)}"]
+    learned = [
+        f"{{name: ppo, weights: {weights['ppo']}}}",
+        f"{{name: dc_drl, weights: {weights['dc_drl']}, learn: online}}",
+    ]
+    changes.append(f"policies=[{', '.join([*HEURISTICS, *learned])}]")
+    answer = edgebed(
+        *("run", EXPERIMENT, "--hosts", hosts, "--runs", place),
+        *(word for change in changes for word in ("--set", change)),
+    )
+    return Path(answer["run"])
+
+
+def costs(run: Path) -> dict[str, dict[int, float]]:
+    """Mean cost of a task after the warm-up, by policy and seed."""
+    query = f"""
+        SELECT policy, seed, avg(cost) FROM read_parquet('{run}/tasks.parquet')
+        WHERE NOT list_contains(flags, 'warm_up') GROUP BY ALL ORDER BY ALL
+    """
+    found: dict[str, dict[int, float]] = {}
+    for policy, seed, cost in duckdb.sql(query).fetchall():
+        found.setdefault(policy, {})[seed] = cost
+    return found
+
+
+def judged(by_policy: dict[str, dict[int, float]], reference: str = "dc_drl") -> dict[str, Any]:
+    """Means with intervals, and the paired difference of every policy to the reference."""
+    found = {}
+    for policy, by_seed in by_policy.items():
+        mean = t_interval(list(by_seed.values()))
+        paired = t_interval([by_seed[seed] - by_policy[reference][seed] for seed in by_seed])
+        assert mean is not None
+        assert paired is not None
+        found[policy] = {
+            "cost": mean.mean,
+            "ci95": [mean.low, mean.high],
+            "minus_dc_drl": paired.mean,
+            "minus_dc_drl_ci95": [paired.low, paired.high],
+            "by_seed": by_seed,
+        }
+    return found
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results for people, in Markdown."""
+    lines = ["| devices | policy | cost per task [95 %] | minus DC-DRL, paired [95 %] |", "|---|---|---|---|"]
+    for devices, policies in sorted(results.items(), key=lambda pair: int(pair[0])):
+        for policy, one in policies["policies"].items():
+            lines.append(
+                f"| {devices} | {policy} | {one['cost']:.3f} {_interval(one['ci95'])} | "
+                f"{one['minus_dc_drl']:+.3f} {_interval(one['minus_dc_drl_ci95'])} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _interval(bounds: Sequence[float | None]) -> str:
+    low, high = bounds
+    return "(one seed)" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+
+
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Cost against the number of devices."""
+    mpl.rcParams["svg.hashsalt"] = "edgebed"
+    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    counts = sorted(map(int, results))
+    names = list(results[str(counts[0])]["policies"])
+    for name, colour in zip(names, COLOURS, strict=False):
+        ones = [results[str(count)]["policies"][name] for count in counts]
+        means = [one["cost"] for one in ones]
+        halves = [0.0 if one["ci95"][1] is None else one["ci95"][1] - one["cost"] for one in ones]
+        axes.errorbar(counts, means, halves, label=name, color=colour, marker="o", capsize=3, linewidth=1.4)
+    axes.set(xlabel="devices", ylabel="cost per task (s of latency + 1 if missed)", xticks=counts)
+    axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> int:
+    """Do what is missing, and write down what came out."""
+    parser = argparse.ArgumentParser(description="Cost against the number of devices")
+    parser.add_argument("--hosts", type=Path, default=HOSTS)
+    parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--steps", type=int, default=60_000, help="of each training")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs/cost-against-devices", help="what lies between")
+    parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs/results/cost-against-devices")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
+    profile = calibrated(options.hosts, options.work, max(options.devices))
+    results: dict[str, Any] = {}
+    for devices in options.devices:
+        weights = {name: trained(name, devices, options.steps, profile, options.work) for name in LEARNERS}
+        run = measured(options.hosts, options.work, devices, weights, options.seeds)
+        manifest = json.loads((run / "manifest.json").read_text())
+        results[str(devices)] = {
+            "verdict": manifest["verdict"],
+            "reasons": manifest["reasons"],
+            "policies": judged(costs(run)),
+        }
+        answer = {"steps": options.steps, "hosts": options.hosts.name, "results": results} | machine()
+        (options.output / "results.json").write_text(json.dumps(answer, indent=1) + "\n")
+        (options.output / "table.md").write_text(table(results))
+        draw(results, options.output / "cost.svg")
+    print(table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
