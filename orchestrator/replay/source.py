@@ -1,0 +1,138 @@
+"""The run that is replayed: opened, checked for what a replay needs, its cells sorted into days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgebed.errors import BadInput
+from edgebed.trace.runs import import_duckdb, sql_file
+from edgebed.trace.schema import STAGES, TaskRecord, columns
+from orchestrator.calibration.traces import Trace, open_traces
+from orchestrator.plan_file import PlannedCell
+
+NEEDED = (
+    *("cell_id", "device_id", "task_id", "epoch", "arrived_s", "frames", "payload_bytes", "deadline_s"),
+    *("requested_site", "requested_server", "requested_channel", "site", "server", "edge_frames", "edge_fraction"),
+    *("decision_s", "outcome", "latency_s", "link_rate_bps", *STAGES),
+)
+"""Columns of ``tasks`` without which nothing can be replayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What one seed and setting brought: the same arrivals under every policy.
+
+    Attributes:
+        cells: the recorded ones, in the plan's order.
+    """
+
+    seed: int
+    setting: str
+    cells: tuple[PlannedCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A run to be replayed.
+
+    Attributes:
+        trace: the run and its plan.
+        name: as it was given.
+        cells: those to be replayed.
+    """
+
+    trace: Trace
+    name: str
+    cells: tuple[PlannedCell, ...]
+
+    @property
+    def tasks_file(self) -> Path:
+        """Its tasks."""
+        return self.trace.run.path / "tasks.parquet"
+
+    @property
+    def epochs_file(self) -> Path:
+        """Its decisions."""
+        return self.trace.run.path / "epochs.parquet"
+
+    @property
+    def days(self) -> list[Day]:
+        """Its cells by seed and setting, in the plan's order."""
+        found: dict[tuple[int, str], list[PlannedCell]] = {}
+        for cell in self.cells:
+            found.setdefault((cell.seed, cell.setting.name), []).append(cell)
+        return [Day(seed, setting, tuple(cells)) for (seed, setting), cells in found.items()]
+
+
+def open_source(name: str, runs_folder: Path, cells: Sequence[str] = ()) -> Source:
+    """Open a run to be replayed.
+
+    Args:
+        name: its folder, or its experiment's name.
+        runs_folder: where it is looked for by name.
+        cells: which of its cells; all by default.
+
+    Raises:
+        BadInput: it is not there, has no tables, is a replay itself, lacks columns, or its tables are damaged.
+        SchemaMismatch: it was written by a newer edgebed.
+    """
+    (trace,) = open_traces([name], runs_folder)
+    rows = _rows_by_cell(trace)
+    known = {cell.cell_id: cell for cell in trace.plan.cells}
+    if unknown := [cell for cell in cells if cell not in known]:
+        raise BadInput(
+            f"--cells: {trace.run.path} has no cell {', '.join(unknown)}; it has: {', '.join(sorted(known))}"
+        )
+    chosen = tuple(cell for cell in trace.plan.cells if rows.get(cell.cell_id) and (not cells or cell.cell_id in cells))
+    if not chosen:
+        raise BadInput(f"{trace.run.path}: none of its cells was run, so there is nothing to replay")
+    return Source(trace, name, chosen)
+
+
+def _rows_by_cell(trace: Trace) -> dict[str, int]:
+    """Tasks of each cell that was run, the whole table read once so that damage shows before anything is made.
+
+    Raises:
+        BadInput: columns are missing, rows are, or the file is damaged.
+    """
+    path = trace.run.path / "tasks.parquet"
+    duckdb = import_duckdb("replaying a run")
+    with duckdb.connect() as connection:
+        try:
+            described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({sql_file(path)})").fetchall()
+            _check_columns(path, {name: kind for name, kind, *_ in described})
+            found = connection.execute(
+                "SELECT cell_id, count(*), count(*) FILTER (reason IS DISTINCT FROM 'not_run'), "
+                "sum(latency_s + server_compute_s + arrived_s) "
+                f"FROM read_parquet({sql_file(path)}) GROUP BY cell_id"  # noqa: S608
+            ).fetchall()
+            epochs = sql_file(trace.run.path / "epochs.parquet")
+            connection.execute(f"SELECT max(len(observation)) FROM read_parquet({epochs})").fetchall()  # noqa: S608
+        except duckdb.Error as error:
+            raise BadInput(
+                f"{trace.run.path}: its tables cannot be read: {str(error).splitlines()[0]}; they are truncated or "
+                "foreign: take another copy, or seal the run again with `edgebed resume`"
+            ) from None
+    told = trace.run.manifest.counts.get("planned")
+    rows = sum(count for _, count, _, _ in found) - trace.run.manifest.counts.get("unplanned", 0)
+    if told is not None and rows != told:
+        raise BadInput(
+            f"{path} has {rows} tasks, its manifest says {told}: the table is not whole; take another copy, or seal the "
+            "run again with `edgebed resume`"
+        )
+    return {cell_id: run for cell_id, _, run, _ in found}
+
+
+def _check_columns(path: Path, given: dict[str, str]) -> None:
+    missing = [name for name in NEEDED if name not in given]
+    if missing:
+        raise BadInput(
+            f"{path} lacks columns that a replay needs: {', '.join(missing)}; it has: {', '.join(given)}; "
+            "`edgebed import` maps a foreign trace"
+        )
+    types = dict(columns(TaskRecord))
+    wrong = [f"{name} is {given[name]}, not {types[name]}" for name in NEEDED if given[name] != types[name]]
+    if wrong:
+        raise BadInput(f"{path}: {'; '.join(wrong)}: the table is not one of edgebed")
