@@ -61,6 +61,11 @@ VERBS: tuple[Verb, ...] = (
         "orchestrator.cli.validate",
         "Compare a profile with runs: errors with intervals, distributions, the ranking of policies.",
     ),
+    Verb(
+        "export",
+        "orchestrator.cli.export",
+        "Write a run for other tools: its tables as CSV, or its decisions as Minari datasets.",
+    ),
     Verb("clean", "orchestrator.cli.clean", "Undo every change that deploy made on hosts."),
     Verb("trust", "orchestrator.cli.trust", "Pin host keys anew, after a host was flashed or replaced."),
     Verb("release", "orchestrator.cli.release", "Take hosts from an orchestrator that is gone."),
