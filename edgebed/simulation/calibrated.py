@@ -40,7 +40,7 @@ from edgebed.types import Observation, ObservationSpec
 CONDITIONS = "the profile's runs"
 
 
-class CalibratedParameters(Parameters):
+class CalibratedParameters(Parameters, frozen=True):
     """Settings; what the profile says of the conditions of its runs comes before these defaults."""
 
     n: Annotated[int, parameter("1", "devices, those of the profile in turn; 0: all of it", ge=0, le=10_000)] = 0
@@ -80,6 +80,7 @@ class _Episode:
     pipeline: Pipeline
     tasks: Tasks
     delays: Uint64Array
+    testbed: Testbed
     cost: FloatArray
     ended: Ended = field(default_factory=Ended.nobody)
 
@@ -142,7 +143,8 @@ class CalibratedScenario(EpisodicScenario):
             pipeline = Pipeline(self._queues)
             pipeline.advance(self._arrivals.epoch_s)
             delays = decision_keys(int(self.seeds[row]), self.observation_spec.slots)
-            self._episodes[row] = _Episode(pipeline, tasks, delays, np.zeros(len(tasks.device)))
+            testbed = self.testbed.in_cell(int(self.seeds[row]), "calibrated")
+            self._episodes[row] = _Episode(pipeline, tasks, delays, testbed, np.zeros(len(tasks.device)))
 
     def observe(self) -> BatchObservation:
         """See `edgebed.simulation.base.Scenario.observe`."""
@@ -203,7 +205,8 @@ class CalibratedScenario(EpisodicScenario):
         work = episode.tasks.of_epoch(epoch, settings.task_timeout_s)
         tick_s = (epoch + 1) * settings.epoch_s
         if len(work):
-            episode.pipeline.submit(self.testbed.ingredients(work, self._chosen(episode, epoch, work, action, tick_s)))
+            chosen = self._chosen(episode, epoch, work, action, tick_s)
+            episode.pipeline.submit(episode.testbed.ingredients(work, chosen))
         is_last = epoch + 1 >= self.steps
         costs = np.zeros(self.devices)
         if len(work) or is_last:

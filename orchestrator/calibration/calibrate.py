@@ -15,7 +15,7 @@ from edgebed.errors import BadInput, Problem
 from edgebed.simulation.testbed.profile import Link, Profile, Source
 from orchestrator.calibration.deciding import fit_deciders
 from orchestrator.calibration.evidence import Evidence, gather
-from orchestrator.calibration.fitting import LineFit
+from orchestrator.calibration.fitting import LineFit, stored_quantiles
 from orchestrator.calibration.hosts import content_correlation, device_profile, frame_bytes, server_profile
 from orchestrator.calibration.links import LinkFit, fit_link
 from orchestrator.calibration.service import LEAST_ROWS, ServiceFits, computations_of, fit_service
@@ -64,6 +64,7 @@ def calibrate(traces: Sequence[Trace]) -> Calibration:
         cycles_per_frame=evidence.cycles_per_frame,
         frame_bytes=frame_bytes(evidence.rows),
         within_task_correlation=content_correlation(evidence.rows, service),
+        drift=stored_quantiles(service.drift) if np.ptp(service.drift) > 0 else [1.0],
         devices={
             host.name: device_profile(host, evidence, service, lines[host.name], _link_of(host, evidence, links, notes))
             for host in evidence.devices
@@ -176,7 +177,8 @@ def _residuals(service: ServiceFits, links: Mapping[str, LinkFit]) -> dict[str, 
         }
         for name, fit in sorted(links.items())
     }
-    return {"compute": computing, "link": sending}
+    drift = {"cells": len(service.drift), "least": float(service.drift.min()), "most": float(service.drift.max())}
+    return {"compute": computing, "link": sending, "drift": drift}
 
 
 def _source(evidence: Evidence, notes: Sequence[str], residuals: Mapping[str, Any]) -> Source:

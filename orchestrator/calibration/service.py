@@ -1,8 +1,9 @@
-"""Service times, by host and load: ``(overhead_s + seconds_per_frame x frames) x stretch(others) x ratio``.
+"""Service times: ``(overhead_s + seconds_per_frame x frames) x stretch(others) x drift(cell) x ratio``.
 
 Hosts that share processors slow each other down: ``stretch = 1 + per_other k + per_excess max(0, k + 1 - cores)`` with
 ``k`` the computations of the group that went on when this one began (`edgebed.simulation.testbed.profile.Processor`).
-Lines and stretch are fitted in turns until they agree.
+The drift is how long everything computed in a cell, relative to the median cell; without it the slow cells of a
+machine that others use too would look like slow tasks in every cell. All three are fitted in turns until they agree.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from orchestrator.calibration.rows import Rows, others_at_start
 
 TURNS = 6
 LEAST_ROWS = 5
+LEAST_IN_CELL = 20
+"""Computations of a cell from which its drift can be told."""
+
 LEAST_SPREAD = 0.05
 """Standard deviation of the number of others below which their effect cannot be told."""
 
@@ -31,6 +35,7 @@ class Computations:
     Attributes:
         frames, duration_s, others, cpu_s: ``[n]``, of each task; ``others`` as in `others_at_start`.
         position: ``[n]``, its row.
+        cell: ``[n]``, a number of its cell.
     """
 
     frames: FloatArray
@@ -38,6 +43,7 @@ class Computations:
     others: FloatArray
     cpu_s: FloatArray
     position: NDArray[np.intp]
+    cell: NDArray[np.intp]
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -48,19 +54,24 @@ class ServiceFits:
     """The fits of hosts that were seen computing.
 
     Attributes:
-        lines: by host. ratios of a line have the stretch taken out.
+        lines: by host. ratios of a line have stretch and drift taken out.
         processors: by group.
+        drift: ``[cells]``; 1 for those that computed too little to tell.
     """
 
     computations: dict[str, Computations]
     lines: dict[str, LineFit]
     processors: dict[str, Processor]
+    drift: FloatArray
 
 
 def computations_of(rows: Rows, group_of: Mapping[str, str]) -> dict[str, Computations]:
     """What each host executed, devices and servers, by name; done tasks that are usable."""
     on_device, at_server = others_at_start(rows, dict(group_of))
     fits = rows.is_usable & rows.is_done
+    cell = np.zeros(len(rows), np.intp)
+    for number, positions in enumerate(rows.by_cell()):
+        cell[positions] = number
     found: dict[str, Computations] = {}
     sides = (
         ("device_id", "device_compute_s", "device_cpu_s", rows["frames"] - _edge_frames(rows), on_device),
@@ -76,6 +87,7 @@ def computations_of(rows: Rows, group_of: Mapping[str, str]) -> dict[str, Comput
                 others=others[kept],
                 cpu_s=rows[cpu_column][kept],
                 position=np.flatnonzero(kept),
+                cell=cell[kept],
             )
     return found
 
@@ -98,15 +110,39 @@ def fit_service(
     enough = {host: found for host, found in computations.items() if len(found) >= LEAST_ROWS}
     processors = {group: Processor(cores=cores[group]) for group in sorted(set(group_of.values()))}
     lines: dict[str, LineFit] = {}
+    level = np.ones(1 + max((int(found.cell.max()) for found in enough.values()), default=0))
     for _ in range(TURNS):
+        alone = {host: stretch(processors.get(group_of.get(host, "")), found.others) for host, found in enough.items()}
         for host, found in enough.items():
-            processor = processors.get(group_of.get(host, ""))
-            lines[host] = fit_line(found.frames, found.duration_s / stretch(processor, found.others))
+            lines[host] = fit_line(found.frames, found.duration_s / (alone[host] * level[found.cell]))
         for group, processor in processors.items():
-            members = [host for host in enough if group_of.get(host) == group]
+            members = [
+                (found, found.duration_s / (lines[host].at(found.frames) * level[found.cell]))
+                for host, found in enough.items()
+                if group_of.get(host) == group
+            ]
             if members:
-                processors[group] = _fit_processor(processor.cores, [(enough[host], lines[host]) for host in members])
-    return ServiceFits(dict(computations), lines, processors)
+                processors[group] = _fit_processor(processor.cores, members)
+        level = _levels(level, [(found, lines[host].at(found.frames) * alone[host]) for host, found in enough.items()])
+    return ServiceFits(dict(computations), lines, processors, level)
+
+
+def _levels(before: FloatArray, hosts: list[tuple[Computations, FloatArray]]) -> FloatArray:
+    """How long everything computed in each cell, relative to the median cell; 1 where too little was computed.
+
+    Args:
+        before: ``[cells]``, of the turn before.
+        hosts: what each computed, and its fitted seconds in a cell of level 1.
+    """
+    cell = np.concatenate([found.cell for found, _ in hosts])
+    ratio = np.concatenate([found.duration_s / fitted_s for found, fitted_s in hosts])
+    level = np.ones(len(before))
+    told = [number for number in range(len(before)) if (cell == number).sum() >= LEAST_IN_CELL]
+    for number in told:
+        level[number] = np.median(ratio[cell == number])
+    if told:
+        level[told] /= np.median(level[told])
+    return level
 
 
 def stretch(processor: Processor | None, others: FloatArray) -> FloatArray:
@@ -118,9 +154,10 @@ def stretch(processor: Processor | None, others: FloatArray) -> FloatArray:
     return found
 
 
-def _fit_processor(cores: float, hosts: list[tuple[Computations, LineFit]]) -> Processor:
+def _fit_processor(cores: float, hosts: list[tuple[Computations, FloatArray]]) -> Processor:
+    """From what each host computed, and how long that took relative to its line."""
     others = np.concatenate([found.others for found, _ in hosts])
-    ratio = np.concatenate([found.duration_s / line.at(found.frames) for found, line in hosts])
+    ratio = np.concatenate([each for _, each in hosts])
     if np.std(others) < LEAST_SPREAD:
         return Processor(cores=cores)
     # On one core every other computation is one too many: the two causes cannot be told apart.

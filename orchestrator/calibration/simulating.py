@@ -46,7 +46,8 @@ def _simulated(cell: PlannedCell, testbed: Testbed, replica: int) -> SimulatedCe
         raise BadInput(
             f"cell {cell.cell_id}: an external program decided, which cannot be simulated; validate with other cells"
         )
-    simulated = SimulatedCell(spec, testbed)
+    name = f"{spec.policy}#{replica}" if replica else spec.policy
+    simulated = SimulatedCell(spec, testbed.in_cell(spec.seed, name))
     if replica:
         simulated.task_keys = device_keys(spec.seed, spec.devices, f"task of replica {replica}")
     policy = CentralPolicy(spec, simulated.spec) if spec.placement == "controller" else None

@@ -41,6 +41,10 @@ def calibration_lines(found: Calibration) -> list[str]:
             f"processors of one {name}: {processor.cores:g} cores; each computation that goes on prolongs a new one by "
             f"{100 * processor.per_other:.1f} %, and by {100 * processor.per_excess:.1f} % more beyond the cores"
         )
+    drift = profile.source.residuals["drift"]
+    lines.append(
+        f"drift of {drift['cells']} cells: {drift['least']:.3f} to {drift['most']:.3f} of the median cell's time"
+    )
     for placement, decider in profile.deciders.items():
         typical_ms = 1e3 * float(np.median(decider.delay_s))
         lines.append(f"deciding at the {placement}: {typical_ms:.1f} ms after the tick, median")

@@ -5,12 +5,14 @@ Reading is streaming: DuckDB filters and samples, and no more than `MOST_ROWS` r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,6 +61,22 @@ class Trace:
     def boards(self) -> dict[str, str]:
         """The board of each host."""
         return {host.name: host.board for host in self.plan.hosts}
+
+    @property
+    def conditions(self) -> str:
+        """What is equal in runs that repeat each other, as a text: tasks, policies, settings, and what hosts are.
+
+        Not the plan's hash: that of another version of edgebed may tell of more.
+        """
+        plan = self.plan
+        hosts = [
+            (host.name, host.board, host.slowdown, host.link_rate_bps, host.workers, host.queue_tasks)
+            for host in plan.hosts
+        ]
+        tasks = [(each.seed, each.device, each.settings, each.sha256) for each in plan.task_lists]
+        cells = sorted((cell.policy, cell.seed, cell.setting) for cell in plan.listed_cells)
+        plain = msgspec.to_builtins([hosts, tasks, cells, plan.policies, plan.settings])
+        return json.dumps(plain, sort_keys=True)
 
     @contextmanager
     def counted(self) -> Iterator[DuckDBPyConnection]:

@@ -117,7 +117,7 @@ def validate(profile: Profile, traces: Sequence[Trace], simulate: Simulate, repl
         BadInput: the tables of a run are damaged.
     """
     measured = [_read(trace) for trace in traces]
-    plans = [trace.plan.plan_hash for trace in traces]
+    plans = [trace.conditions for trace in traces]
     simulated = {}
     for plan in dict.fromkeys(plans):
         cells = frozenset().union(*(side.cells for side, other in zip(measured, plans, strict=True) if other == plan))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -9,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from edgebed.errors import BadInput
+from edgebed.simulation.random_streams import stream_keys, uniforms
 from edgebed.simulation.testbed.chance import column
 from edgebed.simulation.testbed.ingredients import (
     NOWHERE,
@@ -157,6 +159,21 @@ class Testbed:
         self._chunk_overhead_bytes = self._here.each(lambda each: each.link.chunk_overhead_bytes)
         self._server_overhead_s = self._there.each(lambda each: each.compute.overhead_s)
         self._server_frame_s = self._there.each(lambda each: each.compute.seconds_per_frame)
+
+    def in_cell(self, seed: int, cell: str) -> Testbed:
+        """The testbed as it is in one cell: all its hosts a little faster or slower, as the profile's drift has it.
+
+        Args:
+            seed: of the cell.
+            cell: what else tells it apart, its policy say.
+        """
+        ratio = float(draw(self.profile.drift, uniforms(stream_keys([seed], "testbed", "drift", cell), 0, 1))[0, 0])
+        if ratio == 1.0:
+            return self
+        other = copy.copy(self)
+        for name in ("_overhead_s", "_frame_s", "_server_overhead_s", "_server_frame_s"):
+            setattr(other, name, getattr(self, name) * ratio)
+        return other
 
     def layout(self, channels: int = 1, channel_rate_bps: float = 0.0, *, refused_run_locally: bool = False) -> Layout:
         """How its queues lie."""

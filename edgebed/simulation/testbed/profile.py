@@ -202,6 +202,8 @@ class Profile(_Part, kw_only=True):
         frame_bytes: quantiles of a clip's mean frame size.
         cycles_per_frame: as rows and observations have it.
         within_task_correlation: rank correlation of a task's ratios on a device and at a server: the same content.
+        drift: quantiles of how long everything computes in a whole cell, relative to a usual one: other work, heat and
+            clocks make a machine faster or slower for a while.
         deciders: by placement, ``controller`` and ``device``.
     """
 
@@ -211,6 +213,7 @@ class Profile(_Part, kw_only=True):
     cycles_per_frame: NotNegative
     frame_bytes: Quantiles
     within_task_correlation: Share = 0.0
+    drift: Quantiles = msgspec.field(default_factory=lambda: [1.0])
     devices: dict[str, DeviceProfile]
     servers: dict[str, ServerProfile]
     deciders: dict[Literal["controller", "device"], Decider]
@@ -291,7 +294,7 @@ def _looked_up(hosts: Mapping[str, HostType], name: str, what: str) -> HostType:
 
 
 _QUANTILES = frozenset(
-    {"ratio", "time_ratio", "uplink_delay_s", "downlink_s", "refusal_s", "delay_s", "compute_s", "frame_bytes"}
+    {"ratio", "time_ratio", "uplink_delay_s", "downlink_s", "refusal_s", "delay_s", "compute_s", "frame_bytes", "drift"}
 )
 
 
