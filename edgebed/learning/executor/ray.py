@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections import deque
@@ -29,8 +30,10 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns that it will change how GPUs are hidden
 }
-_LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Ray's own switch for 'no cluster on this machine': its nodes then have the address 127.0.0.1."""
+_LOCAL = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""The second is Ray's own switch for 'no cluster on this machine': its nodes then have the address 127.0.0.1."""
+
+_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105
 
 
 class RayExecutor(RecoveringExecutor):
@@ -46,8 +49,12 @@ class RayExecutor(RecoveringExecutor):
 
     def __init__(self, address: str | None = None) -> None:
         super().__init__()
-        self._ray = _import_ray(is_local=address is None)
         self._folder: Path | None = None
+        if address is None:
+            # Only this process gets in. Ray would make a token for all of them, in a file that all users may read; and
+            # it reads it but once, so that it stays for the next executor of this process.
+            os.environ.setdefault(_TOKEN, secrets.token_hex(32))
+        self._ray = _import_ray(is_local=address is None)
         self._is_ours = not self._ray.is_initialized()  # else the user's program started it, and ends it
         if self._is_ours:
             self._connect(address)
@@ -155,7 +162,7 @@ class _Actor:
 
 
 def _import_ray(*, is_local: bool) -> Any:
-    os.environ.update(_QUIET | (_LOOPBACK_ONLY if is_local else {}))  # Ray reads them when it is imported
+    os.environ.update(_QUIET | (_LOCAL if is_local else {}))  # Ray reads them when it is imported
     try:
         return importlib.import_module("ray")  # not `import`, whose types take half a minute to check
     except ModuleNotFoundError:
