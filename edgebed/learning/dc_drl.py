@@ -5,8 +5,8 @@ Several cells, each an environment with a DDPG agent of its own, learn one polic
     every cell    starts from its own agent, or, if that was below the population's average, from the collective one;
                   is perturbed; trains on its own replay; acts for some episodes; is scored by their mean reward;
                   uploads its trajectories and its parameters
-    the driver    merges the agents, the better ones weighing more, into the collective agent, which then trains on
-                  the trajectories of all cells
+    the driver    adds up what has changed in the agents, the better ones weighing more, in the collective agent,
+                  which then trains on the trajectories of all cells
 
 The collective agent's slow copy is the policy. ``docs/learners/dc_drl.md`` has the formula of every number logged and
 every deviation from the paper, with its reason.
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgebed.errors import BadInput
 from edgebed.learning.base import (
     Cell,
     CellWorker,
@@ -35,10 +36,10 @@ from edgebed.learning.base import (
     TrainingTask,
     parameter,
 )
-from edgebed.learning.choices import observation_inputs, save_choices, scenario_of_choices
+from edgebed.learning.choices import compressed, observation_inputs, save_choices, scenario_of_choices
 from edgebed.learning.ddpg import Batch, Ddpg, DdpgSettings
 from edgebed.learning.encodings import OneHot, PublishedTanh
-from edgebed.learning.evolution import below_average, blended, merged, mutate, rank_weights, spread
+from edgebed.learning.evolution import below_average, merged, mutate, rank_weights
 from edgebed.learning.health import Health
 from edgebed.learning.noise import Counted, OrnsteinUhlenbeck, decayed
 from edgebed.learning.replay import RUNNING, TERMINATED, TRUNCATED, Replay, Trajectory
@@ -54,7 +55,7 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     """Settings of DC-DRL; the ablations of the paper are switches here."""
 
     cells: Annotated[int, parameter("1", "environments, an agent each", ge=1, le=64)] = 4
-    episodes: Annotated[int, parameter("1", "episodes of a cell in a generation", ge=1)] = 4
+    episodes: Annotated[int, parameter("1", "episodes of a cell in a generation", ge=1)] = 1
     collective_updates: Annotated[
         float, parameter("1", "updates of the collective agent, a step of any cell", ge=0)
     ] = 0.25
@@ -63,10 +64,10 @@ class DcDrlConfig(LearnerConfig, frozen=True):
         Literal["gradient", "vanilla", "off"],
         parameter("1", "gradient: as the paper; vanilla: without gradients; off: no perturbing, no ranking", "paper"),
     ] = "gradient"
-    mutation: Annotated[float, parameter("1", "standard deviation of the perturbation", ge=0)] = 0.002
+    mutation: Annotated[float, parameter("1", "standard deviation of the perturbation", ge=0)] = 0.0005
     merge_share: Annotated[
-        float, parameter("1", "how far the collective agent moves to the merge; 1: becomes it", ge=0, le=1)
-    ] = 0.5
+        float, parameter("1", "how much of the cells' merged change the collective agent takes over", ge=0, le=1)
+    ] = 1.0
     adaptive_n: Annotated[bool, parameter("1", "n by agreement; otherwise always `n_step`", "paper")] = True
     n_step: Annotated[int, parameter("1", "largest n", "paper", ge=1, le=50)] = 10
     agreement: Annotated[
@@ -92,10 +93,12 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     score_penalty: Annotated[float, parameter("1", "weight of the scores' mean square in the actor's loss", ge=0)] = (
         1e-3
     )
-    huber: Annotated[float, parameter("1", "critic's errors above it count linearly", gt=0)] = 1.0
-    cost_cap: Annotated[float, parameter("1", "a task's cost counts as at most this, in learning", gt=0)] = 1e9
+    huber: Annotated[float, parameter("1", "critic's errors above it count linearly", gt=0)] = 10.0
+    cost_knee: Annotated[float, parameter("1", "a task's cost above it counts by its logarithm, in learning", gt=0)] = (
+        1.5
+    )
     noise: Annotated[float, parameter("1", "scale of Gumbel noise on scores (published_tanh: of OU noise)", ge=0)] = 0.3
-    random: Annotated[float, parameter("1", "share of random decisions at the start", ge=0, le=1)] = 0.3
+    random: Annotated[float, parameter("1", "share of random decisions at the start", ge=0, le=1)] = 0.1
     random_local: Annotated[float, parameter("1", "share of the random decisions that are local", ge=0, le=1)] = 0.5
     last_random: Annotated[float, parameter("1", "factor that random decisions fall to until the end", gt=0, le=1)] = (
         0.1
@@ -251,26 +254,29 @@ class DcDrlCell(CellWorker):
             replaced: ``[S]``, whose agent starts from them.
 
         Returns:
-            ``parameters``; ``fitness`` ``[S]``, mean reward a step; ``trajectories``, one a seed; ``metrics``.
+            ``changes`` of its parameters since the start; ``fitness`` ``[S]``, mean reward a step; ``trajectories``,
+            one a seed; ``first_layer``, the actor's first weights as they are now.
         """
         config, agent = self._config, self._agent
         own = agent.parameters()
-        agent.become({name: np.where(_beside(replaced, own[name]), collective[name], own[name]) for name in own})
+        start = {name: np.where(_beside(replaced, own[name]), collective[name], own[name]) for name in own}
+        agent.become(start)
         if config.neuroevolution != "off":
             for name in ("actor", "critic"):
                 online, target = agent.ddpg.networks[name], agent.ddpg.networks[f"target_{name}"]
                 mutate(online, target, config.mutation, self._streams[name], number)
         steps = config.episodes * self._scenario.steps
         updates = 0 if config.neuroevolution == "vanilla" else round(config.cell_updates * steps)
-        metrics = agent.learn(updates, progress)
+        agent.learn(updates, progress)
         trajectories, rewards = self._act(number, progress)
         agent.replay.append(trajectories)
+        now = agent.parameters()
         return {
-            "parameters": agent.parameters(),
+            "changes": {name: now[name] - start[name] for name in now},
+            "first_layer": now["actor.0"],
             "fitness": rewards.mean(axis=1),
             "returns": rewards.sum(axis=1) / config.episodes,
             "trajectories": [{part: getattr(one, part) for part in Trajectory.__slots__} for one in trajectories],
-            "metrics": metrics,
         }
 
     def _act(self, number: int, progress: float) -> tuple[list[Trajectory], FloatArray]:
@@ -328,9 +334,18 @@ class DcDrlCell(CellWorker):
 
     def _rewards(self, reward: FloatArray, costs: FloatArray) -> NDArray[np.float32]:
         """What the critic's heads learn, ``[B, H]``."""
-        if self._config.critic == "per_device":
-            return -np.minimum(costs, self._config.cost_cap).astype(np.float32)
-        return np.maximum(reward / self._scenario.devices, -self._config.cost_cap).astype(np.float32)[:, None]
+        config = self._config
+        adds_up = bool(np.allclose(reward, -costs.sum(axis=1), rtol=1e-6, atol=1e-9))
+        if config.critic == "joint":
+            mean = compressed(costs, config.cost_knee).mean(axis=1) if adds_up else -reward / costs.shape[1]
+            joint: NDArray[np.float32] = -mean.astype(np.float32)[:, None]
+            return joint
+        if not adds_up:
+            raise BadInput(
+                f"learner {self.cell.task.learner}: in {self.cell.task.scenario} the reward is not minus the sum of "
+                "the devices' costs; set critic=joint"
+            )
+        return -compressed(costs, config.cost_knee).astype(np.float32)
 
     def state(self) -> State:
         """All that changes; episodes begin and end within a generation."""
@@ -401,26 +416,24 @@ class DcDrl(Learner):
         return metrics | self._counted(answers)
 
     def _merge(self, collective: State, answers: Sequence[Data]) -> Metrics:
-        """Move the collective agent to the merge of the cells' and note who will be replaced by it."""
+        """Move the collective agent by the cells' merged change, and note who will be replaced by it."""
         fitness = np.stack([answer["fitness"] for answer in answers])
-        agents = [answer["parameters"] for answer in answers]
         evolves = self.config.neuroevolution != "off"
         weights = rank_weights(fitness) if evolves else np.full_like(fitness, 1.0 / len(fitness))
-        share = 1.0 if self.config.neuroevolution == "vanilla" else self.config.merge_share
-        self._agent.become(blended(collective, merged(agents, weights), share))
+        change = merged([answer["changes"] for answer in answers], self.config.merge_share * weights)
+        self._agent.become({name: collective[name] + change[name] for name in collective})
         self._replaced = below_average(fitness) if evolves and len(fitness) > 1 else np.ones_like(self._replaced)
-        first_layer = [name for name in agents[0] if name.startswith("actor.0")]
         return {
             "return_exploring": np.mean([answer["returns"] for answer in answers], axis=0).tolist(),
             "fitness_variance": fitness.var(axis=0).tolist(),
-            "first_layer_variance": spread(agents, first_layer).tolist(),
+            "first_layer_variance": np.stack([one["first_layer"] for one in answers]).var(0).mean((1, 2)).tolist(),
             "replaced_share": self._replaced.mean(axis=0).tolist(),
         }
 
     def _counted(self, answers: Sequence[Data]) -> Metrics:
         seeds = len(self.task.seeds)
         rows = sum(Trajectory(**one).size_bytes for answer in answers for one in answer["trajectories"]) / seeds
-        weights = sum(array.nbytes for answer in answers for array in answer["parameters"].values()) / seeds
+        weights = sum(array.nbytes for answer in answers for array in answer["changes"].values()) / seeds
         self._uploaded_bytes += round(rows + weights)
         numbers = {
             "updates": self._agent.updates,

@@ -13,7 +13,7 @@ from edgebed.learning.noise import Counted
 from edgebed.simulation.random_streams import FloatArray
 from edgebed.types import BoolArray
 
-__all__ = ["below_average", "blended", "merged", "mutate", "rank_weights", "spread"]
+__all__ = ["below_average", "merged", "mutate", "rank_weights"]
 
 
 def rank_weights(fitness: FloatArray) -> FloatArray:
@@ -40,11 +40,11 @@ def below_average(fitness: FloatArray) -> BoolArray:
 
 
 def merged(agents: Sequence[State], weights: FloatArray) -> State:
-    """The weighted sum of the agents' parameters, seed by seed.
+    """The weighted sum of the agents' parameters, or of their changes, seed by seed.
 
     Args:
         agents: K states of the same networks, ``[S, ...]`` each.
-        weights: ``[K, S]``, summing to 1 over the agents.
+        weights: ``[K, S]``.
     """
     found: State = {}
     for name, first in agents[0].items():
@@ -54,21 +54,6 @@ def merged(agents: Sequence[State], weights: FloatArray) -> State:
             total += weight.reshape(shape) * agent[name]
         found[name] = total.astype(first.dtype)
     return found
-
-
-def blended(own: State, other: State, share: float) -> State:
-    """``own + share (other - own)``."""
-    return {name: own[name] + np.float32(share) * (other[name] - own[name]) for name in own}
-
-
-def spread(agents: Sequence[State], names: Sequence[str]) -> FloatArray:
-    """How far apart the agents' parameters are: their variance over the agents, averaged over parameters, ``[S]``."""
-    total, count = np.zeros(len(agents[0][names[0]])), 0
-    for name in names:
-        variance = np.stack([agent[name] for agent in agents]).var(axis=0)
-        total += variance.reshape(len(variance), -1).sum(axis=1)
-        count += variance[0].size
-    return total / count
 
 
 @torch.no_grad()

@@ -33,11 +33,12 @@ from edgebed.learning.base import (
     TrainingTask,
     parameter,
 )
-from edgebed.learning.choices import observation_inputs, save_choices, scenario_of_choices
+from edgebed.learning.choices import compressed, observation_inputs, save_choices, scenario_of_choices
 from edgebed.learning.noise import Counted, decayed
 from edgebed.policies.forward import Layer
 from edgebed.policies.inputs import Inputs
 from edgebed.simulation.base import Scenario
+from edgebed.simulation.random_streams import FloatArray
 from edgebed.simulation.scenarios import make_scenario
 
 ACTIVATIONS: dict[str, type[torch.nn.Module]] = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
@@ -48,8 +49,8 @@ class PpoConfig(LearnerConfig, frozen=True):
 
     environments: Annotated[int, parameter("1", "environments side by side", ge=1)] = 8
     episodes: Annotated[int, parameter("1", "episodes of each environment in a roll-out", ge=1)] = 2
-    epochs: Annotated[int, parameter("1", "passes over a roll-out", ge=1)] = 10
-    batch: Annotated[int, parameter("1", "samples an update", ge=2)] = 100
+    epochs: Annotated[int, parameter("1", "passes over a roll-out", ge=1)] = 8
+    batch: Annotated[int, parameter("1", "samples an update", ge=2)] = 400
     rate: Annotated[float, parameter("1", "Adam's step size", gt=0)] = 1e-3
     last_rate: Annotated[float, parameter("1", "factor that the step size falls to until the end", gt=0, le=1)] = 0.1
     gamma: Annotated[float, parameter("1", "discount of a step", ge=0, lt=1)] = 0.9
@@ -57,21 +58,26 @@ class PpoConfig(LearnerConfig, frozen=True):
     clip: Annotated[float, parameter("1", "range of the probability ratio", gt=0)] = 0.2
     entropy: Annotated[float, parameter("1", "weight of the entropy bonus", ge=0)] = 0.0
     hidden: Annotated[tuple[int, ...], parameter("1", "sizes of the hidden layers")] = (256, 256)
+    cost_knee: Annotated[float, parameter("1", "a task's cost above it counts by its logarithm, in learning", gt=0)] = (
+        3.0
+    )
     activation: Annotated[Literal["tanh", "relu"], parameter("1", "between the layers")] = "tanh"
 
 
 class BatchedVecEnv(VecEnv):
-    """Episodes of a scenario, side by side, as stable-baselines3 wants them; rewards are divided by the devices.
+    """Episodes of a scenario, side by side, as stable-baselines3 wants them; rewards are
+    divided by the number of devices.
 
     Args:
         scenario: its own.
         inputs: scaling of observations.
         environments: how many.
+        knee: costs above it count by their logarithm.
         seed: training seed; episodes are a function of it and of how many were played.
     """
 
-    def __init__(self, scenario: Scenario, inputs: Inputs, environments: int, seed: int) -> None:
-        self.scenario, self.inputs = scenario, inputs
+    def __init__(self, scenario: Scenario, inputs: Inputs, environments: int, knee: float, seed: int) -> None:
+        self.scenario, self.inputs, self.knee = scenario, inputs, knee
         self._stream = Counted([seed], "ppo episodes")
         self.rounds = 0
         self.ended_returns: list[float] = []
@@ -114,7 +120,12 @@ class BatchedVecEnv(VecEnv):
             self.ended_returns += self._returns[ended].tolist()
             self._start(ended)
             seen = np.where(ended[:, None], self._observe(), seen)
-        return seen, (done.reward / self.scenario.devices).astype(np.float32), ended, infos
+        return seen, self._rewards(done.reward, done.costs), ended, infos
+
+    def _rewards(self, reward: FloatArray, costs: FloatArray) -> NDArray[np.float32]:
+        adds_up = bool(np.allclose(reward, -costs.sum(axis=1), rtol=1e-6, atol=1e-9))
+        mean = -compressed(costs, self.knee).mean(axis=1) if adds_up else reward / self.scenario.devices
+        return mean.astype(np.float32)
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -150,7 +161,7 @@ class OneSeed:
     def __init__(self, task: TrainingTask, config: PpoConfig, inputs: Inputs, seed: int) -> None:
         self.config, self._total = config, task.steps
         scenario = make_scenario(task.scenario, task.parameters)
-        self.env = BatchedVecEnv(scenario, inputs, config.environments, seed)
+        self.env = BatchedVecEnv(scenario, inputs, config.environments, config.cost_knee, seed)
         steps = config.episodes * scenario.steps
         with warnings.catch_warnings():
             # A last batch that is smaller than the others is of no consequence.

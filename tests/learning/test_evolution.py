@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edgebed.learning.encodings import OneHot, PublishedTanh
-from edgebed.learning.evolution import below_average, blended, merged, mutate, rank_weights, spread
+from edgebed.learning.evolution import below_average, merged, mutate, rank_weights
 from edgebed.learning.networks import Ensemble
 from edgebed.learning.noise import Counted, OrnsteinUhlenbeck, decayed, gumbel
 from edgebed.policies.forward import Network
@@ -35,11 +35,6 @@ def test_agents_below_the_average_are_found() -> None:
     assert not below_average(np.full((3, 1), -2.0)).any()
 
 
-def test_blending_goes_a_share_of_the_way() -> None:
-    found = blended({"a": np.zeros(2, np.float32)}, {"a": np.ones(2, np.float32)}, 0.25)
-    assert found["a"].tolist() == [0.25, 0.25]
-
-
 def test_a_network_and_its_target_are_perturbed_alike_and_as_strongly_as_said() -> None:
     online, target = (Ensemble((50, 60, 5), [1, 2], name) for name in ("a", "b"))
     first, slow = online.state("n"), target.state("n")
@@ -58,11 +53,6 @@ def test_a_seed_is_perturbed_alike_alone_and_in_a_batch() -> None:
         mutate(ensemble, ensemble.copy(), 0.1, Counted(seeds, "mutation"), 5)
     for many, one in zip(together.tensors, alone.tensors, strict=True):
         assert torch.equal(many[1:], one)
-
-
-def test_spread_is_the_variance_over_agents() -> None:
-    agents = [{"x": np.full((1, 2, 2), value)} for value in (1.0, 3.0)]
-    assert spread(agents, ["x"]).tolist() == [1.0]
 
 
 def test_one_hot_encodes_what_it_chose_and_passes_softmaxs_gradient() -> None:

@@ -1,0 +1,124 @@
+"""What `benchmarks.dc_drl_results` trains and evaluates, in order of importance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+SEEDS = (0, 1, 2, 3, 4)
+TEST_SEED = 50_000
+"""Environment seed of the first test episode. Settings were chosen on others, from 900 000 on."""
+TEST_EPISODES = 100
+BUDGETS = (60_000, 200_000)
+SIZES = (10, 20, 5, 15)
+
+SETTINGS: dict[str, Any] = {}
+"""DC-DRL as it is compared: its defaults, which were chosen before the test seeds were looked at."""
+
+PPO: dict[str, Any] = {}
+
+# Whoever gets fewer agents gets their updates in the one that is left, so that all have equally many.
+SINGLE: dict[str, Any] = {"cells": 1, "neuroevolution": "off", "merge_share": 0.0, "cell_updates": 0.0}
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "single_cell": SINGLE,
+    "fixed_n1": {"adaptive_n": False, "n_step": 1},
+    "fixed_n5": {"adaptive_n": False, "n_step": 5},
+    "no_neuroevolution": {"neuroevolution": "off"},
+    "joint_critic": {"critic": "joint"},
+    "published_encoding": {"encoding": "published_tanh", "score_penalty": 0.0},
+    "vanilla_neuroevolution": {"neuroevolution": "vanilla", "mutation": 0.02},
+    "fixed_n3": {"adaptive_n": False, "n_step": 3},
+    "fixed_n10": {"adaptive_n": False, "n_step": 10},
+    "agreement_0.7": {"agreement": 0.7},
+    "agreement_0.5": {"agreement": 0.5},
+}
+
+SHAPES: dict[str, list[dict[str, Any]]] = {
+    "data size": [{"input_min_bytes": low * 1024.0, "input_max_bytes": (low + 3000) * 1024.0} for low in (3000, 7000)],
+    "cycles": [{"cycles_min": low * 1e9, "cycles_max": (low + 0.2) * 1e9} for low in (0.4, 0.8)],
+    "server": [{"server_hz": speed * 1e9} for speed in (3.0, 7.0)],
+}
+"""Scenarios on either side of the default one: the paper's figures of cost against data size, cycles and capacity."""
+
+REFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
+    "all_local": ("all_local", {}),
+    "all_edge": ("all_edge", {}),
+    "uniform_random": ("uniform_random", {}),
+    "greedy_latency": ("greedy_latency", {}),
+    "offload_late": ("offload_late", {}),
+    "greedy_sampled_100": ("greedy_sampled", {"m": 100}),
+    "greedy_sampled_1000": ("greedy_sampled", {"m": 1000}),
+    "coordinate_descent": ("coordinate_descent", {}),
+    "greedy_priced": ("greedy_priced", {}),
+}
+INFORMED = ("greedy_sampled_100", "greedy_sampled_1000", "coordinate_descent", "greedy_priced")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A training of all seeds.
+
+    Attributes:
+        variant: how it is called in the table.
+        learner: registered name.
+        steps: interactions a seed, summed over cells.
+        parameters: of the scenario.
+        settings: of the learner; the rest are defaults.
+    """
+
+    variant: str
+    learner: str
+    steps: int
+    parameters: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its file."""
+        rest = "-".join(f"{key}={value:g}" for key, value in self.parameters.items() if key != "n")
+        name = f"{self.variant}-n{self.parameters['n']}-{self.steps // 1000}k"
+        return f"{name}-{rest}" if rest else name
+
+
+def jobs() -> Iterator[Job]:
+    """All of them, the most important first."""
+    short, long = BUDGETS
+    for size in SIZES[:2]:
+        yield Job("dc_drl", "dc_drl", short, {"n": size}, SETTINGS)
+    for size in SIZES[:2]:
+        yield Job("ppo", "ppo", short, {"n": size}, PPO)
+    for name in ("single_cell", "fixed_n1", "fixed_n5"):
+        yield _ablation(name, short)
+    yield Job("aga", "aga", short, {"n": 10}, SETTINGS)
+    for size in SIZES[:2]:
+        yield Job("dc_drl", "dc_drl", long, {"n": size}, SETTINGS)
+        yield Job("ppo", "ppo", long, {"n": size}, PPO)
+    for size in SIZES[2:]:
+        yield Job("dc_drl", "dc_drl", short, {"n": size}, SETTINGS)
+        yield Job("ppo", "ppo", short, {"n": size}, PPO)
+    for name in ABLATIONS:
+        if name not in ("single_cell", "fixed_n1", "fixed_n5"):
+            yield _ablation(name, short)
+    for variants in SHAPES.values():
+        for changes in variants:
+            yield Job("dc_drl", "dc_drl", short, {"n": 10} | changes, SETTINGS)
+            yield Job("ppo", "ppo", short, {"n": 10} | changes, PPO)
+    for size in SIZES[2:]:
+        yield Job("dc_drl", "dc_drl", long, {"n": size}, SETTINGS)
+        yield Job("ppo", "ppo", long, {"n": size}, PPO)
+
+
+def _ablation(name: str, steps: int) -> Job:
+    changes = dict(ABLATIONS[name])
+    return Job(name, "dc_drl", steps, {"n": 10}, SETTINGS | changes)
+
+
+def systems() -> list[dict[str, Any]]:
+    """Every scenario that anything is trained in."""
+    found: list[dict[str, Any]] = []
+    for job in jobs():
+        if job.parameters not in found:
+            found.append(job.parameters)
+    return found

@@ -1,0 +1,205 @@
+"""The results of DC-DRL, its baselines and ablations: trained, tested, tabled and plotted by one command.
+
+    python -m benchmarks.dc_drl_results [--only TEXT] [--list] [--table] [--runs runs/dc-drl-results]
+                                        [-o docs/results/dc-drl]
+
+It does what is missing, the most important first, and can be stopped (Ctrl-C, kill -9) and started again at any time:
+trainings go on from their last checkpoint to the same digits. Two of it may run side by side; they take different
+trainings. ``-o`` gets a JSON file of raw numbers for each training, the table and the plots, remade after each.
+
+Every training has the same `SEEDS`; all policies are tested, without exploration, on the same `TEST_EPISODES` episodes.
+A learner's number is the mean over the last five of 20 evaluations, because a single checkpoint swings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import benchmarks.one_thread  # noqa: F401 - before numpy  # isort: skip
+import msgspec
+
+from benchmarks.dc_drl_jobs import REFERENCES, SEEDS, TEST_EPISODES, TEST_SEED, Job, jobs, systems
+from benchmarks.machine import machine
+from edgebed.errors import RunConflict
+from edgebed.learning.executor import make_executor
+from edgebed.learning.metrics import read_metrics
+from edgebed.learning.trainer import Trainer
+from edgebed.learning.training_plan import TRAINING_FILE, TrainingPlan, TrainingSettings, resolve
+from edgebed.simulation.evaluation import evaluate
+from edgebed.simulation.scenarios import make_scenario
+
+EVALUATIONS, AVERAGED = 20, 5
+CHECKPOINT_EVERY_S = 120.0
+
+
+def plan_of(job: Job) -> TrainingPlan:
+    """The job as a training."""
+    watching = TrainingSettings(
+        evaluate_every_steps=job.steps // EVALUATIONS,
+        evaluation_episodes=TEST_EPISODES,
+        evaluation_seed=TEST_SEED,
+        average_last=AVERAGED,
+    )
+    return resolve(job.learner, "dc-drl", SEEDS, job.steps, job.settings, job.parameters, watching)
+
+
+def train(job: Job, runs: Path) -> dict[str, Any]:
+    """Train what is missing of a job, and return its raw numbers.
+
+    Raises:
+        RunConflict: another process trains it, or its folder is of other settings.
+    """
+    folder, plan = runs / job.name, plan_of(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / TRAINING_FILE).exists():
+        (folder / TRAINING_FILE).write_text(plan.to_yaml(), encoding="utf-8")
+    start_s, start = time.process_time(), time.monotonic()
+    with make_executor("inline") as executor:
+        trainer = Trainer(folder, executor, on_progress=_tell(job), checkpoint_every_s=CHECKPOINT_EVERY_S)
+        if trainer.plan.plan_hash != plan.plan_hash:
+            raise RunConflict(f"{folder}: was trained with other settings than now; remove it to train it anew")
+        trainer.run()
+    print(f"{job.name}: {time.process_time() - start_s:.0f} CPU s, {time.monotonic() - start:.0f} s", flush=True)
+    return raw_numbers(job, folder)
+
+
+def _tell(job: Job) -> Any:
+    last = [0.0]
+
+    def tell(progress: Any) -> None:
+        if time.monotonic() - last[0] > 60.0:
+            last[0] = time.monotonic()
+            left = "?" if progress.remaining_s is None else f"{progress.remaining_s / 60:.0f} min"
+            print(f"{job.name}: {progress.steps} of {job.steps} steps, {left} left", flush=True)
+
+    return tell
+
+
+def raw_numbers(job: Job, folder: Path) -> dict[str, Any]:
+    """What is kept of a training."""
+    lines = read_metrics(folder)
+    evaluated = [line for line in lines if line.evaluation]
+    last = evaluated[-AVERAGED:]
+    cost = [[line.evaluation["cost_per_task"][index] or 0.0 for line in last] for index in range(len(SEEDS))]
+    metrics = ("miss_rate", "offload_rate")
+    learned = [line for line in lines if line.learning]
+    return {
+        "job": job.name,
+        "variant": job.variant,
+        "learner": job.learner,
+        "parameters": job.parameters,
+        "steps": job.steps,
+        "settings": job.settings,
+        "seeds": list(SEEDS),
+        "test_seed": TEST_SEED,
+        "test_episodes": TEST_EPISODES,
+        "cost_by_seed": [sum(values) / len(values) for values in cost],
+        "cost_of_last_evaluations": cost,
+        "curve": [[line.steps, line.evaluation["cost_per_task"]] for line in evaluated],
+        "exploration": _thinned(learned, "return_exploring", -1.0 / _tasks(job)),
+        "learning": {
+            name: _thinned(learned, name, 1.0)
+            for name in ("n_mean", "agreement", "fitness_variance", "first_layer_variance", "updates", "uploaded_bytes")
+            if name in learned[-1].learning
+        },
+        **{name: [last[-1].evaluation[name][index] for index in range(len(SEEDS))] for name in metrics},
+        **machine(),
+    }
+
+
+def _tasks(job: Job) -> float:
+    scenario = make_scenario("dc-drl", job.parameters)
+    return float(scenario.devices * scenario.steps)
+
+
+def _thinned(lines: list[Any], name: str, factor: float) -> list[list[Any]]:
+    """A metric at some twenty places, as means over what lies between them: ``[steps, mean over seeds]``."""
+    known = [(line.steps, [v for v in line.learning.get(name, []) if v is not None]) for line in lines]
+    points = [(steps, factor * sum(values) / len(values)) for steps, values in known if values]
+    size = max(1, len(points) // 20)
+    chunks = [points[first : first + size] for first in range(0, len(points), size)]
+    return [[chunk[-1][0], sum(value for _, value in chunk) / len(chunk)] for chunk in chunks]
+
+
+def references(parameters: dict[str, Any]) -> dict[str, float]:
+    """Cost a task of every hand-written policy, on the test episodes."""
+    return {name: _reference(parameters, policy, given) for name, (policy, given) in REFERENCES.items()}
+
+
+def _reference(parameters: dict[str, Any], policy: str, given: dict[str, Any]) -> float:
+    scenario = make_scenario("dc-drl", parameters)
+    kind = scenario.heuristics[policy]
+    return evaluate(scenario, lambda made: kind(made, given), episodes=TEST_EPISODES, seed=TEST_SEED).cost_per_task_mean
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write it whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    fresh.replace(path)
+
+
+def evaluate_references(output: Path) -> None:
+    """Evaluate the hand-written policies where that is still to be done."""
+    path = output / "raw" / "references.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    for parameters in systems():
+        if not any(one["parameters"] == parameters for one in known):
+            known.append({"parameters": parameters, "cost": references(parameters)})
+            write_json(path, known)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what is missing."""
+    from benchmarks.dc_drl_table import write_tables
+
+    status = 0
+    evaluate_references(options.output)
+    for job in jobs():
+        path = options.output / "raw" / f"{job.name}.json"
+        if options.only not in job.name or path.exists():
+            continue
+        try:
+            write_json(path, train(job, options.runs))
+        except RunConflict as error:
+            print(f"{job.name}: left out: {error}", file=sys.stderr, flush=True)
+            status = 1
+        write_tables(options.output)
+    write_tables(options.output)
+    return status
+
+
+def main() -> int:
+    """Train, test, table."""
+    parser = argparse.ArgumentParser(description="Results of DC-DRL")
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/results/dc-drl"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/dc-drl-results"), help="where trainings are stored")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only trainings whose name has this in it")
+    parser.add_argument("--list", action="store_true", help="say what there is and what is missing")
+    parser.add_argument("--table", action="store_true", help="only remake table and plots")
+    options = parser.parse_args()
+    if options.list:
+        for job in jobs():
+            done = (options.output / "raw" / f"{job.name}.json").exists()
+            print(f"{'done   ' if done else 'missing'} {job.name} {msgspec.json.encode(job.settings).decode()}")
+        return 0
+    if options.table:
+        from benchmarks.dc_drl_table import write_tables
+
+        write_tables(options.output)
+        return 0
+    import torch
+
+    torch.set_num_threads(1)
+    return run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

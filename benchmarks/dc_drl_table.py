@@ -1,0 +1,235 @@
+"""The table and the plots of `benchmarks.dc_drl_results`, from its raw numbers alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.dc_drl_jobs import ABLATIONS, BUDGETS, INFORMED, REFERENCES, SEEDS, SHAPES, SIZES, TEST_EPISODES, jobs
+from edgebed.simulation.intervals import t_interval
+
+MISSING = "missing"
+
+ABOUT = (
+    f"Cost a task in the scenario `dc-drl`, lower is better: mean over {len(SEEDS)} training seeds, each tested "
+    f"without exploration on the same {TEST_EPISODES} episodes, with Student's 95 % interval over the seeds. A "
+    "learner's number is the mean of its last five of 20 evaluations. *below* and *above* are said where the 95 % "
+    "interval of the paired difference, seed by seed, excludes 0. Interactions are summed over cells."
+)
+
+Raw = dict[str, dict[str, Any]]
+
+
+def write_tables(output: Path) -> None:
+    """``README.md`` and the plots, of what there is in ``raw``; what is not there is called missing."""
+    raw = {
+        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((output / "raw").glob("*-n*.json"))
+    }
+    path = output / "raw" / "references.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    page = "\n".join([*_head(raw), *_main(raw, known), *_ablations(raw), *_shapes(raw, known), *_claims(raw)])
+    (output / "README.md").write_text(page.rstrip() + "\n", encoding="utf-8")
+    if raw:
+        _plots(output, raw, known)
+
+
+def _head(raw: Raw) -> list[str]:
+    done, planned = sum(job.name in raw for job in jobs()), sum(1 for _ in jobs())
+    machines = sorted({one["machine"] for one in raw.values()})
+    return [
+        "# DC-DRL: results",
+        "",
+        "Made by `python -m benchmarks.dc_drl_results`; `docs/learners/dc_drl.md` explains them.",
+        "",
+        ABOUT,
+        "",
+        f"{done} of {planned} trainings are there; the command goes on with the `{MISSING}` ones. Machine: "
+        + ("; ".join(machines) or "none yet"),
+    ]
+
+
+def _main(raw: Raw, known: list[Any]) -> list[str]:
+    sizes = sorted(SIZES)
+    lines = ["", "## Cost a task and the number of devices", "", _row(["policy", *(f"N = {n}" for n in sizes)])]
+    lines.append(_row(["---"] * (len(sizes) + 1)))
+    for learner in ("dc_drl", "ppo"):
+        for steps in BUDGETS:
+            cells = [_cell(raw.get(f"{learner}-n{n}-{steps // 1000}k")) for n in sizes]
+            lines.append(_row([f"`{learner}`, {steps // 1000} k", *cells]))
+    for name in REFERENCES:
+        cells = [_number(_reference(known, {"n": n}, name)) for n in sizes]
+        lines.append(_row([f"`{name}`" + (" (informed)" if name in INFORMED else ""), *cells]))
+    lines += ["", "Informed policies know the true state and the cost equations. DC-DRL against each:", ""]
+    lines += [_row(["DC-DRL against", "interactions", *(f"N = {n}" for n in sizes)]), _row(["---"] * (len(sizes) + 2))]
+    for steps in BUDGETS:
+        ours = {n: raw.get(f"dc_drl-n{n}-{steps // 1000}k") for n in sizes}
+        cells = [_paired(ours[n], _costs(raw.get(f"ppo-n{n}-{steps // 1000}k"))) for n in sizes]
+        lines.append(_row(["`ppo`", f"{steps // 1000} k", *cells]))
+        for name in REFERENCES:
+            cells = [_paired(ours[n], _repeated(_reference(known, {"n": n}, name))) for n in sizes]
+            lines.append(_row([f"`{name}`", f"{steps // 1000} k", *cells]))
+    return lines
+
+
+def _ablations(raw: Raw) -> list[str]:
+    steps = BUDGETS[0]
+    base = raw.get(f"dc_drl-n10-{steps // 1000}k")
+    lines = ["", f"## Ablations and baselines, N = 10, {steps // 1000} k interactions", ""]
+    head = ["variant", "cost a task", "DC-DRL against it", "mean n", "fitness variance, first and last fifth"]
+    lines += [_row(head), _row(["---"] * len(head))]
+    for name in ("dc_drl", "ppo", "aga", *ABLATIONS):
+        one = raw.get(f"{name}-n10-{steps // 1000}k")
+        against = "" if name == "dc_drl" else _paired(base, _costs(one))
+        lines.append(_row([f"`{name}`", _cell(one), against, _last(one, "n_mean"), _fifths(one, "fitness_variance")]))
+    return lines
+
+
+def _shapes(raw: Raw, known: list[Any]) -> list[str]:
+    lines = ["", f"## Shapes, N = 10, {BUDGETS[0] // 1000} k interactions", ""]
+    head = ["", "scenario", "`dc_drl`", "`ppo`", "`all_local`", "`uniform_random`", "`greedy_sampled_100`"]
+    lines += [_row(head), _row(["---"] * len(head))]
+    for title, variants in SHAPES.items():
+        for changes in (variants[0], {}, variants[1]):
+            parameters = {"n": 10} | changes
+            cells = [_cell(_find(raw, learner, parameters, BUDGETS[0])) for learner in ("dc_drl", "ppo")]
+            names = ("all_local", "uniform_random", "greedy_sampled_100")
+            cells += [_number(_reference(known, parameters, name)) for name in names]
+            setting = ", ".join(f"`{key}` {value:g}" for key, value in changes.items()) or "as it is"
+            lines.append(_row([title, setting, *cells]))
+    return lines
+
+
+def _claims(raw: Raw) -> list[str]:
+    lines = ["", "## The gap to PPO", "", "Paired difference to PPO, `dc_drl` minus `ppo`, by N:", ""]
+    for steps in BUDGETS:
+        for n in (10, 15, 20):
+            pair = [_costs(raw.get(f"{name}-n{n}-{steps // 1000}k")) for name in ("dc_drl", "ppo")]
+            if pair[0] is None or pair[1] is None:
+                lines.append(f"- {steps // 1000} k, N = {n}: {MISSING}")
+            else:
+                lines.append(f"- {steps // 1000} k, N = {n}: {_interval(np.subtract(*pair))}")
+    return lines
+
+
+def _find(raw: Raw, variant: str, parameters: dict[str, Any], steps: int) -> dict[str, Any] | None:
+    wanted = (variant, parameters, steps)
+    return next((one for one in raw.values() if (one["variant"], one["parameters"], one["steps"]) == wanted), None)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _costs(one: dict[str, Any] | None) -> list[float] | None:
+    return None if one is None else one["cost_by_seed"]
+
+
+def _repeated(value: float | None) -> list[float] | None:
+    return None if value is None else [value] * len(SEEDS)
+
+
+def _interval(values: Any) -> str:
+    found = t_interval([float(one) for one in values])
+    assert found is not None
+    return f"{np.mean(values):+.3f} [{found[0]:+.3f}, {found[1]:+.3f}]"
+
+
+def _cell(one: dict[str, Any] | None) -> str:
+    costs = _costs(one)
+    if costs is None:
+        return MISSING
+    interval = t_interval(costs)
+    assert interval is not None
+    return f"{np.mean(costs):.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.3f}"
+
+
+def _reference(known: list[Any], parameters: dict[str, Any], name: str) -> float | None:
+    return next((one["cost"].get(name) for one in known if one["parameters"] == parameters), None)
+
+
+def _paired(ours: dict[str, Any] | None, theirs: list[float] | None) -> str:
+    costs = _costs(ours)
+    if costs is None or theirs is None:
+        return MISSING
+    difference = np.subtract(costs, theirs)
+    interval = t_interval(difference.tolist())
+    assert interval is not None
+    word = "below" if interval[1] < 0 else "above" if interval[0] > 0 else "undecided"
+    return f"{word} ({_interval(difference)})"
+
+
+def _last(one: dict[str, Any] | None, metric: str) -> str:
+    points = [] if one is None else one["learning"].get(metric, [])
+    return f"{points[-1][1]:.2f}" if points else ""
+
+
+def _fifths(one: dict[str, Any] | None, metric: str) -> str:
+    points = [] if one is None else one["learning"].get(metric, [])
+    if len(points) < 5:
+        return ""
+    fifth, values = len(points) // 5, [value for _, value in points]
+    return f"{np.mean(values[:fifth]):.3g} → {np.mean(values[-fifth:]):.3g}"
+
+
+def _plots(output: Path, raw: Raw, known: list[Any]) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    mpl.rcParams["svg.hashsalt"] = "edgebed"  # the same numbers give the same file
+    for n in sorted(SIZES):
+        shown = [one for one in raw.values() if one["parameters"] == {"n": n}]
+        if shown:
+            figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+            _curves(axes, shown, known, n)
+            figure.savefig(output / f"curves-n{n}.svg", metadata={"Date": None})
+            plt.close(figure)
+    if any(f"dc_drl-n{n}-{BUDGETS[0] // 1000}k" in raw for n in SIZES):
+        figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+        _by_devices(axes, raw, known)
+        figure.savefig(output / "devices.svg", metadata={"Date": None})
+        plt.close(figure)
+
+
+def _curves(axes: Any, shown: list[dict[str, Any]], known: list[Any], n: int) -> None:
+    for one in shown:
+        steps = [point[0] for point in one["curve"]]
+        values = np.array([point[1] for point in one["curve"]])
+        (line,) = axes.plot(steps, values.mean(axis=1), label=f"{one['variant']}, {one['steps'] // 1000} k")
+        axes.fill_between(steps, values.min(axis=1), values.max(axis=1), alpha=0.12, color=line.get_color())
+        if one["variant"] == "dc_drl":
+            explored = one["exploration"]
+            axes.plot([p[0] for p in explored], [p[1] for p in explored], ":", color=line.get_color(), lw=1)
+    for name in ("all_local", "greedy_sampled_100", "greedy_priced"):
+        value = _reference(known, {"n": n}, name)
+        if value is not None:
+            axes.axhline(value, color="0.5", lw=0.8, ls="--")
+            axes.annotate(name, (0, value), fontsize=7, color="0.4", va="bottom")
+    axes.set(xlabel="interactions, all cells", ylabel="cost a task", yscale="log", title=f"N = {n} (dotted: exploring)")
+    axes.legend(fontsize=7)
+
+
+def _by_devices(axes: Any, raw: Raw, known: list[Any]) -> None:
+    sizes = sorted(SIZES)
+    for learner in ("dc_drl", "ppo"):
+        for steps in BUDGETS:
+            found = [(n, raw.get(f"{learner}-n{n}-{steps // 1000}k")) for n in sizes]
+            there = [(n, np.mean(one["cost_by_seed"])) for n, one in found if one is not None]
+            if there:
+                axes.plot(*zip(*there, strict=True), "o-", label=f"{learner}, {steps // 1000} k")
+    for name in ("all_local", "greedy_sampled_100", "greedy_priced"):
+        points = [(n, _reference(known, {"n": n}, name)) for n in sizes]
+        if all(value is not None for _, value in points):
+            axes.plot(*zip(*points, strict=True), "--", lw=1, color="0.5")
+            axes.annotate(name, points[-1], fontsize=7, color="0.4")
+    axes.set(xlabel="devices", ylabel="cost a task", yscale="log", xticks=sizes)
+    axes.legend(fontsize=7)
