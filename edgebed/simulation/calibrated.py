@@ -91,9 +91,12 @@ class CalibratedScenario(EpisodicScenario):
     Args:
         profile: of its hosts.
         parameters: settings.
+        name: of the profile.
 
     Attributes:
         profile: as given.
+        slots: names of the devices. full_name: ``calibrated:`` and the profile's name; policies that were trained here
+            are known by both.
         observation_spec: of the hosts' observations.
     """
 
@@ -105,7 +108,8 @@ class CalibratedScenario(EpisodicScenario):
     )
     heuristics = HEURISTICS
 
-    def __init__(self, profile: Profile, parameters: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, profile: Profile, parameters: Mapping[str, Any] | None = None, name: str = "profile") -> None:
+        self.full_name = f"calibrated:{name}"
         super().__init__({**profile.source.conditions, **(parameters or {})})
         settings: CalibratedParameters = self.parameters
         if settings.frames_high < settings.frames_low:
@@ -114,6 +118,7 @@ class CalibratedScenario(EpisodicScenario):
                 f"{settings.frames_low}; it must not be less"
             )
         self.profile, slots = _with_devices(profile, settings.n)
+        self.slots = slots
         servers = tuple(profile.servers)
         self.testbed = Testbed(
             self.profile,
@@ -328,7 +333,7 @@ def make(path: str | Path, parameters: Mapping[str, Any] | None = None) -> Calib
     """
     if not str(path):
         raise BadInput("scenario calibrated: a profile's file is needed, as in calibrated:profile.yaml")
-    return CalibratedScenario(read_profile(path), parameters)
+    return CalibratedScenario(read_profile(path), parameters, Path(path).name)
 
 
 def _with_devices(profile: Profile, count: int) -> tuple[Profile, tuple[str, ...]]:
