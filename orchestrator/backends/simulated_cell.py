@@ -34,6 +34,7 @@ class SimulatedCell:
         testbed: its hosts, in the order of the cell's devices and servers.
         start_s: the run clock at its start.
         content: the folder of the files that policies need.
+        replica: above 0 hosts and links draw anew, while arrivals and policies stay as they are.
 
     Attributes:
         tasks: planned ones.
@@ -42,13 +43,16 @@ class SimulatedCell:
         on_ended: told of the tasks that have ended, whenever time has passed.
     """
 
-    def __init__(self, spec: CellSpec, testbed: Testbed, start_s: float = 0.0, content: Path = Path()) -> None:
+    def __init__(
+        self, spec: CellSpec, testbed: Testbed, start_s: float = 0.0, content: Path = Path(), replica: int = 0
+    ) -> None:
         if spec.channels.model == "sinr":
             raise BadInput(
                 "channels: model 'sinr' needs a scenario's radio; the simulated testbed has 'none' and 'share'"
             )
+        again = f" again {replica}" if replica else ""
         self.cell = spec
-        self.testbed = testbed
+        self.testbed = testbed.in_cell(spec.seed, f"{spec.policy}{again}")
         self.start_s = start_s
         self.spec = ObservationSpec(tuple(spec.devices), tuple(spec.servers), spec.channels.count)
         self.rate_bps = spec.channels.rate_bps if spec.channels.model == "share" else 0.0
@@ -59,7 +63,7 @@ class SimulatedCell:
         self.pipeline = Pipeline(
             testbed.layout(spec.channels.count, self.rate_bps, refused_run_locally=spec.on_refusal == "local")
         )
-        self.task_keys = device_keys(spec.seed, spec.devices, "task")
+        self.task_keys = device_keys(spec.seed, spec.devices, f"task{again}")
         self._decision_keys = device_keys(spec.seed, spec.devices, "decision")
         self._controller_key = device_keys(spec.seed, [""], "decision")
         own = partial(OwnPolicies, spec, content)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from edge_server.controller.deciding import CentralPolicy
 from edgebed.errors import BadInput
-from edgebed.simulation.testbed.chance import device_keys
 from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.ingredients import DONE, OUTCOMES
 from edgebed.simulation.testbed.profile import Profile
@@ -18,6 +19,8 @@ from orchestrator.backends.simulated_rows import cost_of, used_of
 from orchestrator.calibration.sides import CellColumns, RunTasks, run_tasks
 from orchestrator.calibration.traces import Trace
 from orchestrator.plan_file import PlannedCell
+from orchestrator.provision.content import content_of
+from workloads.files import file_name
 
 UNKNOWN = OUTCOMES.index(Outcome.UNKNOWN)
 
@@ -34,23 +37,25 @@ def simulate(profile: Profile, trace: Trace, cells: frozenset[str], replica: int
 
     Raises:
         BadInput: the profile lacks a host of the plan, or a cell cannot be simulated (an external decider).
+        RunConflict: the weights of a learned policy are not what they were.
     """
     testbed = Testbed(profile, trace.plan.devices, trace.plan.edge_servers)
     chosen = [cell for cell in trace.plan.cells if cell.cell_id in cells]
-    return run_tasks([_columns(_simulated(cell, testbed, replica), cell) for cell in chosen])
+    with TemporaryDirectory(prefix="edgebed-content-") as folder:
+        content = Path(folder)
+        for name, data in content_of(trace.plan).items() if trace.plan.policy_sources else ():
+            (content / file_name(name)).write_bytes(data)
+        return run_tasks([_columns(_simulated(cell, testbed, content, replica), cell) for cell in chosen])
 
 
-def _simulated(cell: PlannedCell, testbed: Testbed, replica: int) -> SimulatedCell:
+def _simulated(cell: PlannedCell, testbed: Testbed, content: Path, replica: int) -> SimulatedCell:
     spec = cell.spec(serial=1, attempt=1)
     if spec.placement == "external":
         raise BadInput(
             f"cell {cell.cell_id}: an external program decided, which cannot be simulated; validate with other cells"
         )
-    name = f"{spec.policy}#{replica}" if replica else spec.policy
-    simulated = SimulatedCell(spec, testbed.in_cell(spec.seed, name))
-    if replica:
-        simulated.task_keys = device_keys(spec.seed, spec.devices, f"task of replica {replica}")
-    policy = CentralPolicy(spec, simulated.spec) if spec.placement == "controller" else None
+    simulated = SimulatedCell(spec, testbed, content=content, replica=replica)
+    policy = CentralPolicy(spec, simulated.spec, content) if spec.placement == "controller" else None
     while simulated.step(policy):
         pass
     simulated.advance(math.inf)
