@@ -8,6 +8,7 @@ draws the same whatever batch it runs in, and nothing loops over the batch. The 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,8 @@ _WEYL = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 _TO_UNIT = 2.0**-53
+_SHORT, _MANY = 64, 16_384
+"""Streams of at most so many words, for at most so many environments, are worth keeping their positions."""
 
 
 def stream_keys(seeds: ArrayLike, *names: str | int) -> Uint64Array:
@@ -47,9 +50,24 @@ def words(keys: Uint64Array, first: int | NDArray[np.int64], count: int) -> Uint
     Returns:
         ``[B, count]``.
     """
-    positions = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _WEYL
-    starts = keys + np.asarray(first).astype(np.uint64) * _WEYL
-    return _mix(starts[:, None] + positions)
+    starts = np.asarray(first).astype(np.uint64)
+    starts *= _WEYL
+    starts = starts + keys
+    if count > _SHORT or starts.size > _MANY:
+        return _mix(starts[:, None] + _row(count))
+    counters = starts.repeat(count).reshape(starts.size, count)
+    counters += _rows(starts.size, count)
+    return _mix(counters)
+
+
+def _row(count: int) -> Uint64Array:
+    return (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _WEYL
+
+
+@lru_cache(maxsize=16)
+def _rows(batch: int, count: int) -> Uint64Array:
+    """``[batch, count]``, the same in every row: adding one row to many short rows takes several times as long."""
+    return np.tile(_row(count), (batch, 1))
 
 
 def uniforms(keys: Uint64Array, first: int | NDArray[np.int64], count: int) -> FloatArray:

@@ -17,7 +17,9 @@ def priced(results: TaskResults, prices: Prices) -> NDArray[np.float64]:
     costs += prices.local_per_gcycle * 1e-9
     costs *= results.cycles
     costs += results.energy_j * prices.energy_per_j
-    costs += results.misses * prices.penalty
+    penalties = results.misses.astype(np.float64)
+    penalties *= prices.penalty
+    costs += penalties
     return costs
 
 

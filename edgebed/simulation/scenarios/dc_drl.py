@@ -38,6 +38,7 @@ from edgebed.simulation.scenarios.dc_drl_positions import first_positions_m, wal
 from edgebed.types import BoolArray, Feature, IntArray, Site
 
 CODE = "published code"
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
 class DcDrlParameters(Parameters, frozen=True):
@@ -98,6 +99,7 @@ class DcDrl(Scenario):
         _check_ranges(settings)
         self.devices, self.channels, self.steps = settings.n, settings.channels, settings.steps
         self.system = _system_of(settings)
+        self._stride_m = settings.speed_mps * settings.epoch_s
         self._draw_tasks = arrival_model(settings.arrivals)
         self._ranges = TaskRanges(
             settings.cycles_min, settings.cycles_max, settings.input_min_bytes, settings.input_max_bytes
@@ -179,7 +181,7 @@ class DcDrl(Scenario):
         """See `Scenario.step`."""
         results = run_epoch(self.system, self.state, self._checked(actions))
         costs = results.costs
-        if self._ended.any():
+        if np.count_nonzero(self._ended):
             costs = costs * ~self._ended[:, None]
             self._advance_some(results, ~self._ended)
         else:
@@ -200,7 +202,7 @@ class DcDrl(Scenario):
         self._offloaded += results.tasks.offloads
         self.state.device_queue_s, self.state.server_queue_s = results.device_queue_s, results.server_queue_s
         self.step_index = self.step_index + 1
-        if self.parameters.speed_mps > 0.0:
+        if self._stride_m > 0.0:
             self._walk(np.ones(len(self.seeds), np.bool_))
         self._new_tasks(None)
 
@@ -211,14 +213,13 @@ class DcDrl(Scenario):
         self.state.device_queue_s[active] = results.device_queue_s[active]
         self.state.server_queue_s[active] = results.server_queue_s[active]
         self.step_index = self.step_index + active
-        if self.parameters.speed_mps > 0.0:
+        if self._stride_m > 0.0:
             self._walk(active)
         self._new_tasks(active)
 
     def _walk(self, active: BoolArray) -> None:
-        settings = self.parameters
-        stride_m = settings.speed_mps * settings.epoch_s
-        walked = walked_m(self.position_m, self._walk_keys, self.step_index, stride_m, settings.half_side_m)
+        half_side_m = self.parameters.half_side_m
+        walked = walked_m(self.position_m, self._walk_keys, self.step_index, self._stride_m, half_side_m)
         self.position_m[active] = walked[active]
         self._hear(active)
 
@@ -226,12 +227,13 @@ class DcDrl(Scenario):
         """Raises BadInput when actions are not the scenario's."""
         channel = np.asarray(actions)
         shape = (len(self.seeds), self.devices)
-        if channel.shape != shape or not np.issubdtype(channel.dtype, np.integer):
+        if channel.shape != shape or channel.dtype.kind not in "iu":
             raise BadInput(
                 f"scenario dc-drl: actions are {channel.dtype} of shape {list(channel.shape)}; "
                 f"integers of shape {list(shape)} are needed"
             )
-        if channel.min() < 0 or channel.max() > self.channels:
+        # As unsigned numbers, negative ones are huge.
+        if np.count_nonzero(channel.view(_UNSIGNED[channel.itemsize]) > self.channels):
             raise BadInput(
                 f"scenario dc-drl: actions are between {channel.min()} and {channel.max()}; allowed: 0 (local) to "
                 f"{self.channels} (the last channel)"

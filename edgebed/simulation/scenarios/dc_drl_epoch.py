@@ -135,10 +135,10 @@ def run_epoch(system: System, state: EpochState, channel: NDArray[np.integer]) -
     tasks = EpochTasks(
         offloads, edge_share, state.cycles, arrives, local_s, upload_s, served.finish_s, energy_j, misses
     )
-    work_s *= 1.0 - edge_share
+    work_s *= -edge_share  # taken back from what waits: what is offloaded is not added
     return EpochResults(
         costs=system.cost(tasks, system.prices),
         tasks=tasks,
-        device_queue_s=left_over_s(state.device_queue_s, work_s, system.epoch_s),
+        device_queue_s=left_over_s(local_s, work_s, system.epoch_s),
         server_queue_s=served.backlog_s,
     )
