@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -79,13 +79,14 @@ def write_status(folder: Path, state: State, *, executor: Executor, problem: str
 class TrainingLog(logging.Handler):
     """Writes what happens to ``log.jsonl``: notes of the trainer, and warnings of learners and executors.
 
-    Attributes:
-        executor: whose training it is.
+    Args:
+        folder: the training's.
+        on_warning: is shown the warnings as well.
     """
 
-    def __init__(self, folder: Path, executor: Executor) -> None:
+    def __init__(self, folder: Path, on_warning: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self.executor = executor
+        self._on_warning = on_warning
         self._path = folder / LOG_FILE
         self._logger = logging.getLogger("edgebed.learning")
 
@@ -98,6 +99,7 @@ class TrainingLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a warning."""
         self.note(record.levelname.lower(), record.getMessage())
+        self._on_warning(record.getMessage())
 
     def __enter__(self) -> Self:
         self._logger.addHandler(self)

@@ -87,7 +87,7 @@ def _chunks(learner: Learner, task: TrainingTask, count: int) -> list[Metrics]:
             assert isinstance(values, list), f"{name} is a {type(values).__name__}, a list is needed"
             assert len(values) == len(task.seeds), f"{name} has {len(values)} values for {len(task.seeds)} seeds"
             for value in values:
-                assert value is None or (isinstance(value, float) and np.isfinite(value)), f"{name} is {value!r}"
+                assert value is None or np.isfinite(value), f"{name} is {value!r}"
         found.append(metrics)
     return found
 

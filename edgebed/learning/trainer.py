@@ -69,6 +69,7 @@ class Trainer:
         executor: runs the learner's cells; the caller closes it.
         should_stop: asked after each chunk; then the training is stored, to be resumed.
         on_progress: told after each chunk.
+        on_warning: shown what learners and executors warn of; ``log.jsonl`` has it, too.
         checkpoint_every_s: a checkpoint is stored after the chunk in which so much time has passed.
 
     Raises:
@@ -82,6 +83,7 @@ class Trainer:
         executor: Executor,
         should_stop: Callable[[], bool] = lambda: False,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_warning: Callable[[str], None] = lambda text: None,
         checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     ) -> None:
         self.folder = folder
@@ -89,6 +91,7 @@ class Trainer:
         self._executor = executor
         self._should_stop = should_stop
         self._on_progress = on_progress
+        self._on_warning = on_warning
         self._checkpoint_every_s = checkpoint_every_s
         self._next_evaluation_steps = 0
         self._last: dict[str, float | None] = {"return_exploring": None, RETURN: None}
@@ -103,7 +106,7 @@ class Trainer:
             WorkFailed: a loss is not finite, or a worker failed; the last good checkpoint has been kept.
             RunConflict: another process trains in this folder.
         """
-        with _exclusive(self.folder), TrainingLog(self.folder, self._executor) as log:
+        with _exclusive(self.folder), TrainingLog(self.folder, self._on_warning) as log:
             if read_status(self.folder).state == "complete":
                 return "complete"
             write_status(self.folder, "running", executor=self._executor)

@@ -90,7 +90,7 @@ def check_installed(executor: str, ray_address: str | None) -> None:
     """Is what a training needs there? Better known before a folder is made.
 
     Raises:
-        BadInput: there is no such executor, or it takes no address.
+        BadInput: there is no such executor, it takes no address, or no cluster is there.
         MissingExtra: TensorBoard or Ray is not installed.
     """
     from importlib.util import find_spec
@@ -99,5 +99,9 @@ def check_installed(executor: str, ray_address: str | None) -> None:
     from edgebed.learning.executor import check_name
 
     check_name(executor, ray_address)
+    if ray_address is not None:
+        from edgebed.learning.executor.ray import check_reachable
+
+        check_reachable(ray_address)
     if find_spec("tensorboard") is None:
         raise MissingExtra("learning", "edgebed train")

@@ -66,6 +66,10 @@ class ProgressLine:
         print(f"\r\033[K{text}" if self._is_terminal else text, end="" if self._is_terminal else "\n", file=sys.stderr)
         sys.stderr.flush()
 
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        print(f"\r\033[K{text}" if self._is_terminal else text, file=sys.stderr, flush=True)
+
     def close(self) -> None:
         """Leave the terminal's line."""
         if self._is_terminal:
@@ -115,6 +119,7 @@ def train_in_folder(folder: Path, where: Where, output: Output) -> int:
             made,
             should_stop=lambda: stop.count > 0,
             on_progress=line.show,
+            on_warning=line.note,
             checkpoint_every_s=where.checkpoint_every_s,
         )
         try:

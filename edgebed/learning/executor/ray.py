@@ -12,6 +12,7 @@ import importlib
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections import deque
 from contextlib import suppress
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from edgebed import __version__
-from edgebed.errors import BadInput, MissingExtra
+from edgebed.errors import BadInput, MissingExtra, WorkFailed
 from edgebed.learning.base import Cell, CellWorker
 from edgebed.learning.executor.recovering import Handle, RecoveringExecutor, WorkerLostError
 from edgebed.learning.executor.serving import Server
 
 OBJECT_STORE_BYTES = 512 << 20
+_CONNECT_S = 5.0
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -49,6 +51,8 @@ class RayExecutor(RecoveringExecutor):
 
     def __init__(self, address: str | None = None) -> None:
         super().__init__()
+        if address is not None:
+            check_reachable(address)
         self._folder: Path | None = None
         if address is None:
             # Only this process gets in. Ray would make a token for all of them, in a file that all users may read; and
@@ -72,13 +76,13 @@ class RayExecutor(RecoveringExecutor):
             }
         try:
             self._ray.init(address=address or "local", **settings)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, self._ray.exceptions.RayError) as error:
             self.close()
-            where = f"at {address}" if address else "on this machine"
-            raise BadInput(
-                f"no Ray cluster {where}: {error}; `ray status --address {address or 'auto'}` on a server of the "
-                "cluster shows whether it is up"
-            ) from None
+            if address is None:
+                raise WorkFailed(
+                    f"Ray does not start on this machine: {error}; --executor processes does without it"
+                ) from None
+            raise BadInput(_no_cluster(address, str(error))) from None
 
     def make_handle(self, kind: type[CellWorker], cell: Cell) -> Handle:
         """Start an actor."""
@@ -159,6 +163,28 @@ class _Actor:
 
     def answer(self, content: bytes) -> bytes:
         return self._server.answer(content)
+
+
+def check_reachable(address: str) -> None:
+    """Does anybody listen there? Ray itself would try for minutes, and end the program.
+
+    Raises:
+        BadInput: nobody does, or it is no ``HOST:PORT``.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise BadInput(f"address of a Ray cluster: {address!r}; HOST:PORT is needed, as in 10.0.0.1:6379")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except OSError as error:
+        raise BadInput(_no_cluster(address, str(error))) from None
+
+
+def _no_cluster(address: str, reason: str) -> str:
+    return (
+        f"no Ray cluster at {address}: {reason}; `ray status --address {address}` on one of its servers shows whether "
+        "it is up, and docs/learning.md how to start it"
+    )
 
 
 def _import_ray(*, is_local: bool) -> Any:
