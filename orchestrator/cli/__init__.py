@@ -62,6 +62,11 @@ VERBS: tuple[Verb, ...] = (
         "Compare a profile with runs: errors with intervals, distributions, the ranking of policies.",
     ),
     Verb(
+        "import",
+        "orchestrator.cli.import_",
+        "Make a run folder of a foreign trace: a CSV file, and a mapping of its columns.",
+    ),
+    Verb(
         "export",
         "orchestrator.cli.export",
         "Write a run for other tools: its tables as CSV, or its decisions as Minari datasets.",

@@ -1,0 +1,1 @@
+"""Foreign traces as run folders: a CSV file and a mapping of its columns."""
