@@ -66,10 +66,8 @@ class Run:
             BadInput: it is not YAML, or not a mapping.
         """
         path = self.path / PLAN_FILE
-        # libyaml where it is built in: a plan may list many tasks.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            plan = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506  (a safe loader, either of the two)
+            plan = _read_plan(path.read_bytes())
         except yaml.YAMLError as error:
             raise BadInput(Problem(f"not YAML: {error}", file=str(path))) from None
         if not isinstance(plan, dict):
@@ -118,6 +116,19 @@ class Run:
                 return Answer(names, found.fetchall())
             except duckdb.Error as error:
                 raise BadInput(f"the query failed: {error}") from None
+
+
+def _read_plan(data: bytes) -> Any:
+    """What a plan says; a plan of many hosts is JSON behind its comment, which is read a hundred times faster."""
+    _, brace, _ = data.partition(b"{\n")
+    if brace:
+        text = b"\n".join(line for line in data.split(b"\n") if not line.startswith(b"#"))
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.MsgspecError:  # YAML, which may have a brace too
+            pass
+    # libyaml where it is built in: a plan may list many tasks.
+    return yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  (a safe loader)
 
 
 def import_duckdb(what_for: str) -> ModuleType:

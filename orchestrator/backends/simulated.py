@@ -161,8 +161,8 @@ class _Episode:
     def wait(self, until_s: float) -> list[TaskOutcome]:
         """Let time pass until something has ended, or until then."""
         pipeline = self.simulated.pipeline
-        while not self._ended and pipeline.next_s <= until_s:
-            self.simulated.advance(pipeline.next_s)
+        while not self._ended and (next_s := pipeline.next_s) <= until_s and next_s < math.inf:
+            self.simulated.advance(next_s)
         if not self._ended and pipeline.now_s < until_s < math.inf:
             self.simulated.advance(until_s)
         return self.take_outcomes()

@@ -11,6 +11,9 @@ import pytest
 from edgebed.backend import Backend
 from edgebed.backend_testing import check_backend
 from edgebed.backend_toy import ToyBackend, ToyPlan
+from edgebed.protocol.cells import CellSpec, ChannelSettings, RewardSettings, Timeouts
+from orchestrator.backends.simulated import SimulatedBackend
+from tests.simulated_cells import cell, hosts_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,12 @@ class Case:
     deterministic: bool = True
 
 
+def simulated(**changes: Any) -> Case:
+    """The testbed in virtual time, on a cell like this."""
+    plan: CellSpec = cell(**changes)
+    return Case(lambda: SimulatedBackend(hosts_of), plan)
+
+
 CASES: dict[str, Case] = {
     "toy": Case(ToyBackend, ToyPlan()),
     "toy, one device, two servers": Case(ToyBackend, ToyPlan(("pi-1",), ("edge-1", "edge-2"), channels=2, workers=2)),
@@ -29,6 +38,15 @@ CASES: dict[str, Case] = {
     "toy, everything goes wrong": Case(
         ToyBackend,
         ToyPlan(absent=frozenset({(1, "pi-1"), (2, "pi-1"), (2, "pi-3")}), queue_tasks=1, lose_every=3, epochs=12),
+    ),
+    "simulated": simulated(),
+    "simulated, two servers, shaped channels": simulated(
+        servers=["edge-1", "edge-2"], channels=ChannelSettings(count=2, model="share", rate_bps=2e6)
+    ),
+    "simulated, overloaded": simulated(
+        arrivals={"kind": "poisson", "rate_per_s": 12.0, "frames": {"low": 1, "high": 8}, "deadline_s": 0.2},
+        timeouts=Timeouts(task_s=1.5),
+        reward=RewardSettings(energy=0.5),
     ),
 }
 

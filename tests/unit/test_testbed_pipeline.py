@@ -81,8 +81,8 @@ def test_waiting_times_of_m_m_1_and_m_d_1(site: str, load: float) -> None:
     exponential = mean_wait_s(rng.exponential(load, tasks), arrived_s, site)
     fixed = mean_wait_s(np.full(tasks, load), arrived_s, site)
     # Pollaczek and Khinchine: W = rho s (1 + c^2) / (2 (1 - rho)), c = 1 for M/M/1 and 0 for M/D/1.
-    assert exponential == pytest.approx(load * load / (1 - load), rel=0.08)
-    assert fixed == pytest.approx(load * load / (2 * (1 - load)), rel=0.08)
+    assert exponential == pytest.approx(load * load / (1 - load), rel=0.1)
+    assert fixed == pytest.approx(load * load / (2 * (1 - load)), rel=0.1)
 
 
 def test_several_workers_wait_as_erlang_says() -> None:

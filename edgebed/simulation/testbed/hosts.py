@@ -160,19 +160,23 @@ class Testbed:
         self._server_overhead_s = self._there.each(lambda each: each.compute.overhead_s)
         self._server_frame_s = self._there.each(lambda each: each.compute.seconds_per_frame)
 
-    def in_cell(self, seed: int, cell: str) -> Testbed:
-        """The testbed as it is in one cell: all its hosts a little faster or slower, as the profile's drift has it.
+    def drift_of(self, seed: int, cell: str) -> float:
+        """How long everything computes in one cell, relative to a usual one.
 
         Args:
             seed: of the cell.
             cell: what else tells it apart, its policy say.
         """
-        ratio = float(draw(self.profile.drift, uniforms(stream_keys([seed], "testbed", "drift", cell), 0, 1))[0, 0])
-        if ratio == 1.0:
+        return float(draw(self.profile.drift, uniforms(stream_keys([seed], "testbed", "drift", cell), 0, 1))[0, 0])
+
+    def in_cell(self, seed: int, cell: str) -> Testbed:
+        """The testbed as it is in one cell, all its hosts a little faster or slower; see `drift_of`."""
+        drift = self.drift_of(seed, cell)
+        if drift == 1.0:
             return self
         other = copy.copy(self)
         for name in ("_overhead_s", "_frame_s", "_server_overhead_s", "_server_frame_s"):
-            setattr(other, name, getattr(self, name) * ratio)
+            setattr(other, name, getattr(self, name) * drift)
         return other
 
     def layout(self, channels: int = 1, channel_rate_bps: float = 0.0, *, refused_run_locally: bool = False) -> Layout:

@@ -36,7 +36,7 @@ class Part:
 
     Attributes:
         twin: the other part of a split task.
-        server: ``~server`` while its refusal is on the way.
+        is_refused: its refusal is on the way, or has come.
         base_s: what it computes when nothing else runs; compute_s: what it did.
         spent: in the uplink's queue and on the uplink, before a server refused it.
         is_told: its task's outcome has been told, maybe not for the last time.
@@ -63,6 +63,7 @@ class Part:
     state: int = _WAITING
     outcome: int | None = None
     is_told: bool = False
+    is_refused: bool = False
     spent: tuple[float, float] = (0.0, 0.0)
     upload_s: float = 0.0
     air_s: float = 0.0
@@ -204,7 +205,7 @@ class Lane:
         if self.now_s >= part.limit_s:
             for each in parts:
                 each.state, each.outcome = _ENDED, FAILED
-            self._tell(part, FAILED, NOT_STARTED, NOWHERE)
+            self._tell(part, FAILED, NOT_STARTED, is_placed=False)
             return
         for each in parts:
             if each.is_edge:
@@ -286,7 +287,7 @@ class Lane:
             self._at(now_s + part.refusal_s, _REFUSED, part)
             if part.hold_s < part.refusal_s:
                 self._at(now_s + part.hold_s, _SENT, part)
-            part.server = ~server  # not counted there
+            part.is_refused = True  # and so not counted there
             return
         self.held[server] += 1
         self.uploading_bytes[server] += part.bytes
@@ -317,15 +318,14 @@ class Lane:
         self._at(max(self.now_s, part.upload_s + part.hold_s), _SENT, part)
 
     def _on_sent(self, part: Part) -> None:
-        uplink = part.device * self.layout.servers + (part.server if part.server >= 0 else ~part.server)
-        if part.state == _UPLOADING and part.server >= 0:
+        uplink = part.device * self.layout.servers + part.server
+        if part.state == _UPLOADING and not part.is_refused:
             part.state = _SENT_OFF
             self._at(self.now_s + (part.uplink_s - part.hold_s), _RECEIVED, part)
         if self.uploading[uplink] is part:
             self._upload_next(uplink)
 
     def _on_refused(self, part: Part) -> None:
-        part.server = ~part.server
         uplink = part.device * self.layout.servers + part.server
         is_open = part.state == _UPLOADING
         if self.uploading[uplink] is part:
@@ -443,7 +443,7 @@ class Lane:
         part.state, part.outcome = _ENDED, FAILED
 
     def _stop_upload(self, part: Part) -> None:
-        if part.server < 0:
+        if part.is_refused:
             return  # its refusal is under way, and frees the uplink
         self.held[part.server] -= 1
         self.uploading_bytes[part.server] -= part.bytes
@@ -466,36 +466,52 @@ class Lane:
         if state != _RETURNING:
             part.state = _ENDED
 
-    def _tell(self, part: Part, outcome: int, reason: int, site: int | None = None) -> None:
-        twin = part.twin
+    def _tell(self, part: Part, outcome: int, reason: int, *, is_placed: bool = True) -> None:
         if not part.is_told:
             self.open -= 1
-        part.is_told = True
-        if twin is not None:
-            twin.is_told = True
-        parts = (part,) if twin is None else (part, twin)
-        edge = next((each for each in parts if each.is_edge), None)
-        if site is None:
-            site = Site.DEVICE if edge is None else Site.EDGE if all(each.is_edge for each in parts) else Site.SPLIT
-        is_placed = site != NOWHERE and edge is not None
-        server = NOWHERE
-        if is_placed and edge is not None and edge.server != NOWHERE:
-            server = (edge.server if edge.server >= 0 else ~edge.server) + self._first_server
-        stages: tuple[float, ...] = (0.0,) * 7
-        if outcome == DONE:
-            slower = max(parts, key=_finished_s)
-            stages = _stages(slower)
+            part.is_told = True
+        if part.twin is not None:
+            part.twin.is_told = True
+            row = self._split_row(part, part.twin, outcome, is_placed)
+        else:
+            row = self._row(part, outcome, is_placed)
+        head = (part.task, part.device + self._first_device, outcome, reason, self.now_s)
+        self.ended.append(head + row)
+
+    def _row(self, part: Part, outcome: int, is_placed: bool) -> tuple[Any, ...]:
+        """What follows ``known_s`` in a row, of a task that has one part."""
+        decision_s, is_done = part.ready_s - part.arrived_s, outcome == DONE
+        stages = _stages(part) if is_done else _NO_STAGES
+        if not is_placed:
+            return (NOWHERE, NOWHERE, 0, decision_s, *stages, 0.0, 0.0, 0.0, math.nan, False)
+        if not part.is_edge:
+            busy_s = part.compute_s if is_done else 0.0
+            return (0, NOWHERE, 0, decision_s, *stages, busy_s, 0.0, 0.0, math.nan, is_done)
+        used = (0.0, part.compute_s, part.air_s) if is_done else (0.0, 0.0, 0.0)
+        return (1, self._server_of(part), part.frames, decision_s, *stages, *used, part.granted_bps, is_done)
+
+    def _server_of(self, part: Part) -> int:
+        return NOWHERE if part.server == NOWHERE else part.server + self._first_server
+
+    def _split_row(self, part: Part, twin: Part, outcome: int, is_placed: bool) -> tuple[Any, ...]:
+        """The same of a split task; one whose edge part was refused has two parts on the device."""
+        parts = (part, twin)
+        decision_s = part.ready_s - part.arrived_s
+        edge = next((each for each in parts if each.is_edge), None) if is_placed else None
+        site = NOWHERE if not is_placed else Site.DEVICE if edge is None else Site.SPLIT
+        stages = _stages(max(parts, key=_finished_s)) if outcome == DONE else _NO_STAGES
         done = [each for each in parts if each.outcome == DONE]
-        self.ended.append(
-            (
-                part.task, part.device + self._first_device, outcome, reason, self.now_s, site, server,
-                edge.frames if is_placed and edge is not None else 0, part.ready_s - part.arrived_s, *stages,
-                sum(each.compute_s for each in done if not each.is_edge),
-                sum(each.compute_s for each in done if each.is_edge),
-                sum(each.air_s for each in done if each.is_edge),
-                edge.granted_bps if edge is not None else math.nan, bool(done),
-            )
+        return (
+            site, NOWHERE if edge is None else self._server_of(edge), 0 if edge is None else edge.frames, decision_s,
+            *stages,
+            sum(each.compute_s for each in done if not each.is_edge),
+            sum(each.compute_s for each in done if each.is_edge),
+            sum(each.air_s for each in done if each.is_edge),
+            math.nan if edge is None else edge.granted_bps, bool(done),
         )  # fmt: skip
+
+
+_NO_STAGES = (0.0,) * 7
 
 
 def _finished_s(part: Part) -> float:
