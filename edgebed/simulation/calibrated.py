@@ -32,7 +32,7 @@ from edgebed.simulation.random_streams import FloatArray, Uint64Array
 from edgebed.simulation.testbed.chance import decision_chances
 from edgebed.simulation.testbed.features import device_features, server_features, waiting_of
 from edgebed.simulation.testbed.hosts import Chosen, Testbed, Work, compute_energy_j
-from edgebed.simulation.testbed.ingredients import DONE, NOWHERE, Ended
+from edgebed.simulation.testbed.ingredients import DONE, NOWHERE, Ended, Ingredients
 from edgebed.simulation.testbed.pipeline import Load, Pipeline
 from edgebed.simulation.testbed.profile import ANY, Profile, draw, read_profile
 from edgebed.types import Observation, ObservationSpec
@@ -80,9 +80,8 @@ class _Episode:
     pipeline: Pipeline
     tasks: Tasks
     delays: Uint64Array
-    testbed: Testbed
-    cost: FloatArray
-    ended: Ended = field(default_factory=Ended.nobody)
+    drift: float
+    ended: list[Ended] = field(default_factory=list)
 
 
 class CalibratedScenario(EpisodicScenario):
@@ -148,8 +147,8 @@ class CalibratedScenario(EpisodicScenario):
             pipeline = Pipeline(self._queues)
             pipeline.advance(self._arrivals.epoch_s)
             delays = decision_keys(int(self.seeds[row]), self.observation_spec.slots)
-            testbed = self.testbed.in_cell(int(self.seeds[row]), "calibrated")
-            self._episodes[row] = _Episode(pipeline, tasks, delays, testbed, np.zeros(len(tasks.device)))
+            drift = self.testbed.drift_of(int(self.seeds[row]), "calibrated")
+            self._episodes[row] = _Episode(pipeline, tasks, delays, drift)
 
     def observe(self) -> BatchObservation:
         """See `edgebed.simulation.base.Scenario.observe`."""
@@ -197,49 +196,87 @@ class CalibratedScenario(EpisodicScenario):
     # -- steps --------------------------------------------------------------------------------------------------------
 
     def _advance(self, rows: Rows, actions: NDArray[Any]) -> RowsStep:
-        chosen_rows = np.arange(self.batch)[rows]
-        costs = np.zeros((len(chosen_rows), self.devices))
-        for place, row in enumerate(chosen_rows.tolist()):
-            costs[place] = self._step_one(row, actions[place])
-        return RowsStep(-costs.sum(axis=1), costs, np.zeros(len(chosen_rows), np.bool_))
+        """Submit what was decided in all rows at once; look ahead, and go on to the next tick, row by row."""
+        numbers = np.arange(self.batch)[rows]
+        works = [self._of_epoch(row) for row in numbers.tolist()]
+        work = Work.joined(works)
+        place = np.repeat(np.arange(len(numbers)), [len(each) for each in works])
+        ingredients = self._ingredients(numbers, work, place, actions) if len(work) else None
+        ahead = []
+        first = 0
+        for row, each in zip(numbers.tolist(), works, strict=True):
+            pipeline = self._episodes[row].pipeline
+            if ingredients is not None and len(each):
+                pipeline.submit(ingredients.take(slice(first, first + len(each))))
+            first += len(each)
+            ahead.append(self._look_ahead(row, each))
+        costs = self._decided_costs(works, ahead)
+        return RowsStep(-costs.sum(axis=1), costs, np.zeros(len(numbers), np.bool_))
 
-    def _step_one(self, row: int, action: NDArray[Any]) -> FloatArray:
-        """One environment's epoch; the costs of its devices' decided tasks."""
+    def _look_ahead(self, row: int, work: Work) -> Ended:
+        """What will become of a row's tasks if nothing more is decided; and then on to the next tick.
+
+        Returns:
+            The tasks that were decided now; more than once where their outcome changes.
+        """
         settings: CalibratedParameters = self.parameters
         episode, epoch = self._episodes[row], int(self.step_index[row])
-        work = episode.tasks.of_epoch(epoch, settings.task_timeout_s)
-        tick_s = (epoch + 1) * settings.epoch_s
-        if len(work):
-            chosen = self._chosen(episode, epoch, work, action, tick_s)
-            episode.pipeline.submit(episode.testbed.ingredients(work, chosen))
         is_last = epoch + 1 >= self.steps
-        costs = np.zeros(self.devices)
-        if len(work) or is_last:
-            ended = episode.pipeline.fork().advance(math.inf)
-            cost = self._costs(ended)
-            mine = (ended.task >= work.task[0]) & (ended.task <= work.task[-1]) if len(work) else ended.task < 0
-            decided = np.zeros(len(episode.cost))
-            decided[ended.task[mine]] = cost[mine]  # a task that is told twice counts as it was told last
-            np.add.at(costs, work.device, decided[work.task])
-            if is_last:
-                self._account(episode, ended, cost)
-        now = episode.pipeline.advance(tick_s + settings.epoch_s)
-        if not is_last:
-            self._account(episode, now, self._costs(now))
+        ended = episode.pipeline.fork().advance(math.inf) if len(work) or is_last else Ended.nobody()
+        now = episode.pipeline.advance((epoch + 2) * settings.epoch_s)
+        self._account(episode, ended if is_last else now)
+        if not len(work):
+            return Ended.nobody()
+        return ended.take((ended.task >= work.task[0]) & (ended.task <= work.task[-1]))
+
+    def _decided_costs(self, works: list[Work], ahead: list[Ended]) -> FloatArray:
+        """Costs of the tasks that were decided now, ``[R, N]``."""
+        costs = np.zeros((len(works), self.devices))
+        cost = self._costs(Ended.joined(ahead)) if ahead else np.zeros(0)
+        first = 0
+        for number, (work, ended) in enumerate(zip(works, ahead, strict=True)):
+            if len(work):
+                decided = np.zeros(len(work))
+                # A task that is told twice counts as it was told last.
+                decided[ended.task - work.task[0]] = cost[first : first + len(ended)]
+                costs[number] = np.bincount(work.device, decided, self.devices)
+            first += len(ended)
         return costs
 
-    def _chosen(self, episode: _Episode, epoch: int, work: Work, action: NDArray[Any], tick_s: float) -> Chosen:
-        decided = self.decisions(action[None])
-        chance = decision_chances(episode.delays, np.full(self.devices, epoch))
-        ready_s = tick_s + draw(self.profile.decider("controller").delay_s, chance[:, 0])
-        device = work.device
-        return Chosen(
-            ready_s=ready_s[device],
-            site=decided.site[0][device].astype(np.int64),
-            server=decided.server[0][device].astype(np.int64),
-            channel=decided.channel[0][device].astype(np.int64),
-            edge_fraction=decided.edge_fraction[0][device],
+    def _of_epoch(self, row: int) -> Work:
+        settings: CalibratedParameters = self.parameters
+        return self._episodes[row].tasks.of_epoch(int(self.step_index[row]), settings.task_timeout_s)
+
+    def _ingredients(
+        self, numbers: NDArray[np.int64], work: Work, place: NDArray[np.int64], actions: NDArray[Any]
+    ) -> Ingredients:
+        """Of the tasks decided in these rows.
+
+        Args:
+            numbers: ``[R]``, the rows.
+            work: the tasks of all of them.
+            place: ``[n]``, index into ``numbers`` of each task.
+            actions: ``[R, N]``.
+        """
+        settings: CalibratedParameters = self.parameters
+        decided, device = self.decisions(actions), work.device
+        epochs = self.step_index[numbers]
+        delays = np.concatenate([self._episodes[row].delays for row in numbers.tolist()])
+        chance = decision_chances(delays, np.repeat(epochs, self.devices))
+        delay_s = draw(self.profile.decider("controller").delay_s, chance[:, 0]).reshape(len(numbers), self.devices)
+        chosen = Chosen(
+            ready_s=((epochs + 1) * settings.epoch_s)[place] + delay_s[place, device],
+            site=decided.site[place, device].astype(np.int64),
+            server=decided.server[place, device].astype(np.int64),
+            channel=decided.channel[place, device].astype(np.int64),
+            edge_fraction=decided.edge_fraction[place, device],
         )
+        found = self.testbed.ingredients(work, chosen)
+        drift = np.array([self._episodes[row].drift for row in numbers.tolist()])[place]
+        found.device_compute_s *= drift
+        found.server_compute_s *= drift
+        found.fallback_compute_s *= drift
+        return found
 
     def decisions(self, actions: ActionArray) -> Decisions:
         """See `edgebed.simulation.base.Scenario.decisions`."""
@@ -284,9 +321,9 @@ class CalibratedScenario(EpisodicScenario):
             cost = cost + settings.energy_weight * self.energy_j(ended)
         return cost
 
-    def _account(self, episode: _Episode, ended: Ended, cost: FloatArray) -> None:
-        episode.cost[ended.task] = cost
-        episode.ended = Ended.joined([episode.ended, ended])
+    def _account(self, episode: _Episode, ended: Ended) -> None:
+        if len(ended):
+            episode.ended.append(ended)
 
     def metrics(self) -> dict[str, FloatArray]:
         """Of the tasks that have ended, after the last step of all: what became of them.
@@ -302,16 +339,17 @@ class CalibratedScenario(EpisodicScenario):
         return found
 
     def _metrics_of(self, episode: _Episode) -> dict[str, float]:
-        # The last word on each task: one that was unknown may have been done after all.
-        _, last = np.unique(episode.ended.task[::-1], return_index=True)
-        ended = episode.ended.take(len(episode.ended) - 1 - last)
-        if not len(ended):
+        if not episode.ended:
             return {}
+        told = Ended.joined(episode.ended)
+        # The last word on each task: one that was unknown may have been done after all.
+        _, last = np.unique(told.task[::-1], return_index=True)
+        ended = told.take(len(told) - 1 - last)
         settings: CalibratedParameters = self.parameters
         done = ended.outcome == DONE
         in_time = done & (np.where(done, ended.latency_s, math.inf) <= settings.deadline_s)
         return {
-            "cost_per_task": float(episode.cost[ended.task].mean()),
+            "cost_per_task": float(self._costs(ended).mean()),
             "latency_s": float(ended.latency_s[done].mean()) if done.any() else 0.0,
             "miss_rate": 1.0 - float(in_time.mean()),
             "offload_share": float((ended.server != NOWHERE).mean()),
