@@ -25,6 +25,7 @@ BENCHMARKS = (
     "startup",
     "ssh_exec",
     "decision_speed",
+    "scenario_speed",
 )
 ROOT = Path(__file__).parents[1]
 

@@ -50,6 +50,7 @@ class ArrivalModel(Protocol):
             epoch: ``[B]``, from 0: the same epoch gives the same tasks.
             devices: N.
             ranges: of every environment.
+            epochs: this one, and those after it; their tasks follow one another, ``[B, epochs * N]``.
         """
 
 

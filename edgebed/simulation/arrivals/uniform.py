@@ -12,9 +12,11 @@ _HALF = np.uint64(32)
 _LOWER = np.uint64(2**32 - 1)
 
 
-def uniform_tasks(keys: NDArray[np.uint64], epoch: NDArray[np.int64], devices: int, ranges: TaskRanges) -> Tasks:
+def uniform_tasks(
+    keys: NDArray[np.uint64], epoch: NDArray[np.int64], devices: int, ranges: TaskRanges, epochs: int = 1
+) -> Tasks:
     """See `edgebed.simulation.arrivals.ArrivalModel`. A task takes one random word, 32 bits each for both numbers."""
-    drawn = words(keys, epoch * devices, devices)
+    drawn = words(keys, epoch * devices, epochs * devices)
     cycles = _between(drawn >> _HALF, ranges.cycles_min, ranges.cycles_max)
     drawn &= _LOWER
     return Tasks(cycles, _between(drawn, ranges.input_min_bytes, ranges.input_max_bytes))

@@ -38,6 +38,9 @@ from edgebed.simulation.scenarios.dc_drl_positions import first_positions_m, wal
 from edgebed.types import BoolArray, Feature, IntArray, Site
 
 CODE = "published code"
+FEW_DEVICES, DRAWN_AHEAD = 256, 16
+"""So many devices, of all environments, are few; and how many epochs are drawn at once for so few."""
+
 _UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
@@ -135,6 +138,7 @@ class DcDrl(Scenario):
         self._seen = np.zeros((*shape, 7), np.float32)
         self._seen[..., 0] = self.parameters.device_hz
         self._seen[..., 5] = self.parameters.deadline_s
+        self._ahead: list[tuple[FloatArray, FloatArray]] = []
         self._cost_total = np.zeros(shape)
         self._energy_total_j = np.zeros(shape)
         self._misses = np.zeros(shape, np.int32)
@@ -157,12 +161,25 @@ class DcDrl(Scenario):
         self._seen[where, :, 2:4] = self.position_m[where]
 
     def _new_tasks(self, where: BoolArray | None) -> None:
-        tasks = self._draw_tasks(self._task_keys, self.step_index, self.devices, self._ranges)
-        if where is None:
-            self.state.cycles, self.state.input_bytes = tasks.cycles, tasks.input_bytes
+        """Tasks of the epoch that begins; ``where``: only these environments are at a new epoch."""
+        n, state = self.devices, self.state
+        if where is None and self._ahead:
+            cycles, input_bytes = self._ahead.pop()
         else:
-            self.state.cycles[where] = tasks.cycles[where]
-            self.state.input_bytes[where] = tasks.input_bytes[where]
+            # A few environments would spend most of their time in drawing; for many, drawing ahead is no faster.
+            epochs = DRAWN_AHEAD if len(self.seeds) * n <= FEW_DEVICES else 1
+            tasks = self._draw_tasks(self._task_keys, self.step_index, n, self._ranges, epochs)
+            parts = [slice(first, first + n) for first in range(0, epochs * n, n)]
+            self._ahead = [(tasks.cycles[:, part], tasks.input_bytes[:, part]) for part in reversed(parts)]
+            cycles, input_bytes = self._ahead.pop()
+        if where is None:
+            state.cycles, state.input_bytes = cycles, input_bytes
+        else:
+            state.cycles, state.input_bytes = (
+                _chosen(where, cycles, state.cycles),
+                _chosen(where, input_bytes, state.input_bytes),
+            )
+            self._ahead = []
 
     def observe(self) -> BatchObservation:
         """See `Scenario.observe`."""
@@ -263,6 +280,10 @@ class DcDrl(Scenario):
             "offload_rate": self._offloaded.sum(axis=1) / tasks,
             "energy_j_per_task": self._energy_total_j.sum(axis=1) / tasks,
         }
+
+
+def _chosen(where: BoolArray, new: FloatArray, old: FloatArray) -> FloatArray:
+    return np.where(where[:, None], new, old)
 
 
 def _check_ranges(settings: DcDrlParameters) -> None:
