@@ -58,6 +58,7 @@ class Manifest(msgspec.Struct, kw_only=True):
         counts: planned, done, failed, unknown and so on, see `orchestrator.seal.SealedCounts`.
         problems: what sealing found damaged.
         profile: of a simulated run: ``file`` in its folder, ``sha256``, ``kind`` (stated or calibrated), ``text``.
+        replay: of a replay: its mode, its source, shares and errors, see ``docs/replay.md``.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -78,6 +79,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     counts: dict[str, int] = {}
     problems: list[str] = []
     profile: dict[str, str] = {}
+    replay: dict[str, Any] = {}
 
 
 def write_manifest(run_folder: Path, manifest: Manifest) -> None:

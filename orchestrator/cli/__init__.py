@@ -71,6 +71,11 @@ VERBS: tuple[Verb, ...] = (
         "orchestrator.cli.export",
         "Write a run for other tools: its tables as CSV, or its decisions as Minari datasets.",
     ),
+    Verb(
+        "replay",
+        "orchestrator.cli.replay",
+        "Replay a recorded run: its decisions or its arrivals on hosts again, or another policy on its day without hosts.",
+    ),
     Verb("clean", "orchestrator.cli.clean", "Undo every change that deploy made on hosts."),
     Verb("trust", "orchestrator.cli.trust", "Pin host keys anew, after a host was flashed or replaced."),
     Verb("release", "orchestrator.cli.release", "Take hosts from an orchestrator that is gone."),

@@ -51,6 +51,13 @@ def simulated_runner_for(folder: Path, plan: Plan, command: str = "") -> Simulat
 
 def finish(outcome: RunOutcome, output: Output) -> int:
     """Tell how a run ended; returns the exit status."""
+    print_outcome(outcome, output)
+    output.answer(outcome.answer())
+    return outcome.exit_status
+
+
+def print_outcome(outcome: RunOutcome, output: Output) -> None:
+    """Tell people how a run ended."""
     from orchestrator.report.terminal import print_summary, terminal
 
     manifest = outcome.manifest
@@ -60,5 +67,3 @@ def finish(outcome: RunOutcome, output: Output) -> int:
     output.text(f"{outcome.folder}: {manifest.state}, {outcome.cells_complete} of {outcome.cells} cells complete")
     if manifest.state != "complete":
         output.text(f"`edgebed resume {outcome.folder}` goes on")
-    output.answer(outcome.answer())
-    return outcome.exit_status

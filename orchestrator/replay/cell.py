@@ -1,0 +1,261 @@
+"""One recorded cell with other decisions: two lanes of queues side by side, the record's and the replay's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgebed.protocol.cells import CellSpec
+from edgebed.simulation.testbed.hosts import Chosen
+from edgebed.simulation.testbed.ingredients import NOWHERE, Ended, IndexArray, Ingredients, Layout
+from edgebed.simulation.testbed.pipeline import Pipeline
+from edgebed.types import Site
+from orchestrator.replay.day import Batch, RecordedDay
+from orchestrator.replay.deciders import Choices, PolicyDecider
+from orchestrator.replay.judged import Judged
+from orchestrator.replay.missing import Missing
+from orchestrator.replay.observing import RECORD, REPLAY, Observer, RecordedViews, Seen, waiting_in
+from orchestrator.replay.queues import SteadyQueues
+
+Queues = SteadyQueues | Pipeline
+
+
+@dataclass(slots=True)
+class Policy:
+    """A policy that decides anew, and what it is shown."""
+
+    decider: PolicyDecider
+    observer: Observer
+    views: RecordedViews
+
+
+class CellReplay:
+    """Replays a cell.
+
+    Args:
+        day: the recorded one.
+        cell: of the replay.
+        layout: of a lane of queues.
+        queues: both lanes, empty.
+        missing: where ingredients come from that nobody recorded.
+        policy: None: as recorded.
+        finished: told of every batch whose tasks have ended.
+        told: of how many tasks have been decided so far.
+
+    Raises (from `run`):
+        TooCrowded: these queues cannot do it; event by event it can be done.
+    """
+
+    def __init__(
+        self,
+        day: RecordedDay,
+        cell: CellSpec,
+        layout: Layout,
+        queues: Queues,
+        missing: Missing,
+        policy: Policy | None,
+        finished: Callable[[Judged], None],
+        told: Callable[[int], None],
+    ) -> None:
+        self._day, self._cell, self._layout, self._queues = day, cell, layout, queues
+        self._missing, self._policy, self._finished, self._told = missing, policy, finished, told
+        self._window: list[Judged] = []
+        self._seen: dict[int, Seen] = {}
+        self._versions: list[str] = []
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Of the policy, by the index in `Judged.version`."""
+        return tuple(self._versions)
+
+    def run(self) -> None:
+        """Replay the whole cell.
+
+        Raises:
+            TooCrowded: the queues cannot do it.
+            WorkFailed: the policy raised an error.
+        """
+        for batch in self._day.batches():
+            judged = Judged.of(batch)
+            judged.open = 2 * int(batch.is_decided.sum())
+            judged.over_s = float(np.max(batch.arrived_s, initial=0.0)) + self._cell.timeouts.task_s
+            self._window.append(judged)
+            if self._policy is not None:
+                self._seen = self._policy.views.of_epochs(*batch.epochs)
+            for epoch in range(*batch.epochs):
+                self._epoch(judged, epoch)
+            self._told(batch.first + len(batch))
+            self._let_go()
+        self._conclude()
+
+    # -- deciding -----------------------------------------------------------------------------------------------------
+
+    def _epoch(self, judged: Judged, epoch: int) -> None:
+        batch = judged.batch
+        for rows, now_s in self._decisions(batch, epoch):
+            self._advance(now_s)
+            decided = rows[batch.is_decided[rows]]
+            choices = self._choose(judged, epoch, rows, decided, now_s)
+            self._enter(judged, decided, choices)
+            self._submit(judged, decided, choices)
+
+    def _decisions(self, batch: Batch, epoch: int) -> Iterator[tuple[IndexArray, float]]:
+        """What is decided together in an epoch, and when."""
+        where = batch.of_epoch(epoch)
+        rows = np.arange(where.start, where.stop)
+        if self._cell.decide_at == "arrival" and self._policy is not None:
+            for row in rows:
+                yield rows[row - where.start : row - where.start + 1], float(batch.arrived_s[row])
+        elif self._cell.decide_at == "arrival":
+            yield rows, self._day.start_s + epoch * self._cell.epoch_s
+        else:
+            yield rows, self._tick_s(epoch)
+
+    def _tick_s(self, epoch: int) -> float:
+        return self._day.start_s + (epoch + 1) * self._cell.epoch_s
+
+    def _choose(self, judged: Judged, epoch: int, rows: IndexArray, decided: IndexArray, now_s: float) -> Choices:
+        batch = judged.batch
+        if self._policy is None:
+            return Choices(batch.site[decided], batch.server[decided], batch.channel[decided], batch.fraction[decided])
+        waiting = waiting_in(batch, rows, now_s, len(self._cell.devices))
+        seen, views = self._policy.observer.show(epoch, waiting, self._queues.load(), self._seen.get(epoch))
+        return self._policy.decider.decide(seen, views, batch.slot[decided])
+
+    def _enter(self, judged: Judged, rows: IndexArray, choices: Choices) -> None:
+        for name in ("site", "server", "channel", "fraction"):
+            getattr(judged.choices, name)[rows] = getattr(choices, name)
+        if self._policy is not None:
+            version = self._policy.decider.version
+            if version not in self._versions:
+                self._versions.append(version)
+            judged.version[rows] = self._versions.index(version)
+
+    # -- what that needs ----------------------------------------------------------------------------------------------
+
+    def _submit(self, judged: Judged, rows: IndexArray, choices: Choices) -> None:
+        if not len(rows):
+            return
+        batch = judged.batch
+        recorded = Choices(batch.site[rows], batch.server[rows], batch.channel[rows], batch.fraction[rows])
+        parts = [self._ingredients(judged, rows, recorded, RECORD), self._ingredients(judged, rows, choices, REPLAY)]
+        self._queues.submit(Ingredients.joined(parts))
+
+    def _ingredients(self, judged: Judged, rows: IndexArray, choices: Choices, lane: int) -> Ingredients:
+        batch = judged.batch
+        at_edge = choices.site == int(Site.EDGE)
+        server = np.where(at_edge, choices.server, NOWHERE)
+        near = np.maximum(server, 0)
+        if not judged.is_filled and self._is_missing(batch, rows, at_edge, near):
+            self._missing.fill(batch, self._day.record, self._cell.timeouts.task_s)
+            judged.is_filled = True
+        if lane == REPLAY:
+            from_edge = batch.edge_row[rows, near] < 0 if len(self._cell.servers) else at_edge
+            judged.is_modelled[rows] = np.where(at_edge, from_edge, batch.device_row[rows] < 0)
+        ready_s = np.maximum(batch.arrived_s[rows] + batch.decision_s[rows], self._queues.now_s)
+        device_s = np.nan_to_num(batch.device_s[rows])
+        found = Ingredients(
+            task=batch.first + rows,
+            device=lane * self._layout.devices + batch.slot[rows],
+            server=np.where(server >= 0, lane * self._layout.servers + server, NOWHERE),
+            channel=np.where(at_edge, np.clip(choices.channel, 0, self._layout.channels - 1), 0),
+            arrived_s=batch.arrived_s[rows],
+            ready_s=ready_s,
+            limit_s=batch.arrived_s[rows] + self._cell.timeouts.task_s,
+            frames=batch.frames[rows],
+            edge_frames=np.where(at_edge, batch.frames[rows], 0),
+            upload_bytes=np.where(at_edge, np.nan_to_num(batch.payload_bytes[rows]), 0.0),
+            device_compute_s=device_s,
+            uplink_s=_at(batch.uplink_s, rows, near),
+            uplink_hold_s=_at(batch.hold_s, rows, near),
+            server_compute_s=_at(batch.server_s, rows, near),
+            downlink_s=_at(batch.downlink_s, rows, near),
+            refusal_s=self._refusal_s(batch, rows),
+            fallback_compute_s=device_s,
+        )
+        split = np.flatnonzero(choices.site == int(Site.SPLIT))
+        return self._with_splits(found, judged, rows, choices, split, lane) if len(split) else found
+
+    def _is_missing(self, batch: Batch, rows: IndexArray, at_edge: np.ndarray, near: IndexArray) -> bool:  # type: ignore[type-arg]
+        if np.isnan(batch.device_s[rows][~at_edge]).any():
+            return True
+        return bool(at_edge.any() and np.isnan(batch.uplink_s[rows[at_edge], near[at_edge]]).any())
+
+    def _refusal_s(self, batch: Batch, rows: IndexArray) -> np.ndarray:  # type: ignore[type-arg]
+        """Recorded refusals have no stages; a small message there and one back take about what a result does, twice."""
+        known = batch.refusal_s[rows]
+        if not np.isnan(known).any():
+            return known
+        back_s = batch.downlink_s[np.isfinite(batch.downlink_s)]
+        return np.where(np.isnan(known), 2 * float(np.median(back_s)) if len(back_s) else 0.0, known)
+
+    def _with_splits(
+        self, found: Ingredients, judged: Judged, rows: IndexArray, choices: Choices, split: IndexArray, lane: int
+    ) -> Ingredients:
+        batch, some = judged.batch, rows[split]
+        chosen = Chosen(
+            ready_s=found.ready_s[split],
+            site=choices.site[split],
+            server=choices.server[split],
+            channel=choices.channel[split],
+            edge_fraction=np.nan_to_num(choices.fraction[split]),
+        )
+        made = self._missing.split(batch, some, chosen, self._day.record, self._cell.timeouts.task_s)
+        for name in (
+            *("edge_frames", "upload_bytes", "device_compute_s", "uplink_s", "uplink_hold_s", "server_compute_s"),
+            *("downlink_s", "refusal_s", "fallback_compute_s"),
+        ):
+            getattr(found, name)[split] = getattr(made, name)
+        found.server[split] = lane * self._layout.servers + choices.server[split]
+        found.channel[split] = np.clip(choices.channel[split], 0, self._layout.channels - 1)
+        if lane == REPLAY:
+            judged.is_modelled[some] = True
+        return found
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def _advance(self, until_s: float) -> None:
+        self._note(self._queues.advance(max(until_s, self._queues.now_s)))
+
+    def _note(self, ended: Ended) -> None:
+        if not len(ended):
+            return
+        lane = ended.device // self._layout.devices
+        for judged in self._window:
+            first, last = judged.batch.first, judged.batch.first + len(judged.batch)
+            inside = (ended.task >= first) & (ended.task < last)
+            for number in (RECORD, REPLAY):
+                mine = inside & (lane == number)
+                if mine.any():
+                    judged.note(number, ended.take(mine), self._layout.servers or 1)
+
+    def _let_go(self) -> None:
+        """Hand on batches of which no word can come any more."""
+        while self._window and self._is_over(self._window[0]):
+            self._finished(self._window.pop(0))
+
+    def _is_over(self, judged: Judged) -> bool:
+        slowest_s = float(np.nanmax(judged.batch.downlink_s, initial=0.0)) if len(judged.batch) else 0.0
+        return judged.open == 0 and self._queues.now_s > judged.over_s + slowest_s
+
+    def _conclude(self) -> None:
+        last = self._day.epochs
+        if self._policy is not None:
+            self._advance(self._tick_s(last))
+            batch = self._window[-1].batch if self._window else None
+            if batch is not None:
+                nobody = np.zeros(0, np.int64)
+                waiting = waiting_in(batch, nobody, self._tick_s(last), len(self._cell.devices))
+                seen = self._policy.views.of_epochs(last, last + 1).get(last)
+                self._policy.decider.conclude(*self._policy.observer.show(last, waiting, self._queues.load(), seen))
+        self._note(self._queues.advance(math.inf))
+        for judged in self._window:
+            self._finished(judged)
+        self._window.clear()
+
+
+def _at(table: np.ndarray, rows: IndexArray, server: IndexArray) -> np.ndarray:  # type: ignore[type-arg]
+    return np.nan_to_num(table[rows, server]) if table.shape[1] else np.zeros(len(rows))
