@@ -42,7 +42,9 @@ class Tasks:
 class ArrivalModel(Protocol):
     """The tasks of an epoch."""
 
-    def __call__(self, keys: NDArray[np.uint64], epoch: NDArray[np.int64], devices: int, ranges: TaskRanges) -> Tasks:
+    def __call__(
+        self, keys: NDArray[np.uint64], epoch: NDArray[np.int64], devices: int, ranges: TaskRanges, epochs: int = 1
+    ) -> Tasks:
         """Draw them.
 
         Args:
