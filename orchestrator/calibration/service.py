@@ -134,6 +134,8 @@ def _levels(before: FloatArray, hosts: list[tuple[Computations, FloatArray]]) ->
         before: ``[cells]``, of the turn before.
         hosts: what each computed, and its fitted seconds in a cell of level 1.
     """
+    if not hosts:
+        return before
     cell = np.concatenate([found.cell for found, _ in hosts])
     ratio = np.concatenate([found.duration_s / fitted_s for found, fitted_s in hosts])
     level = np.ones(len(before))
