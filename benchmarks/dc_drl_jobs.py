@@ -19,7 +19,13 @@ SETTINGS: dict[str, Any] = {}
 PPO: dict[str, Any] = {}
 
 # Whoever gets fewer agents gets their updates in the one that is left, so that all have equally many.
-SINGLE: dict[str, Any] = {"cells": 1, "neuroevolution": "off", "merge_share": 0.0, "cell_updates": 0.0}
+SINGLE: dict[str, Any] = {
+    "cells": 1,
+    "neuroevolution": "off",
+    "merge_share": 0.0,
+    "cell_updates": 0.0,
+    "collective_updates": 0.2,
+}
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "single_cell": SINGLE,
@@ -77,9 +83,13 @@ class Job:
     @property
     def name(self) -> str:
         """Of its folder and its file."""
-        rest = "-".join(f"{key}={value:g}" for key, value in self.parameters.items() if key != "n")
-        name = f"{self.variant}-n{self.parameters['n']}-{self.steps // 1000}k"
-        return f"{name}-{rest}" if rest else name
+        return f"{self.variant}-{self.steps // 1000}k-{self.system}"
+
+    @property
+    def system(self) -> str:
+        """Of the scenario's parameters."""
+        rest = [f"{key}={value:g}" for key, value in self.parameters.items() if key != "n"]
+        return "-".join([f"n{self.parameters['n']}", *rest])
 
 
 def jobs() -> Iterator[Job]:
@@ -113,12 +123,3 @@ def jobs() -> Iterator[Job]:
 def _ablation(name: str, steps: int) -> Job:
     changes = dict(ABLATIONS[name])
     return Job(name, "dc_drl", steps, {"n": 10}, SETTINGS | changes)
-
-
-def systems() -> list[dict[str, Any]]:
-    """Every scenario that anything is trained in."""
-    found: list[dict[str, Any]] = []
-    for job in jobs():
-        if job.parameters not in found:
-            found.append(job.parameters)
-    return found

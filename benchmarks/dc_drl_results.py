@@ -24,7 +24,7 @@ from typing import Any
 import benchmarks.one_thread  # noqa: F401 - before numpy  # isort: skip
 import msgspec
 
-from benchmarks.dc_drl_jobs import REFERENCES, SEEDS, TEST_EPISODES, TEST_SEED, Job, jobs, systems
+from benchmarks.dc_drl_jobs import REFERENCES, SEEDS, TEST_EPISODES, TEST_SEED, Job, jobs
 from benchmarks.machine import machine
 from edgebed.errors import RunConflict
 from edgebed.learning.executor import make_executor
@@ -146,14 +146,11 @@ def write_json(path: Path, content: Any) -> None:
     fresh.replace(path)
 
 
-def evaluate_references(output: Path) -> None:
-    """Evaluate the hand-written policies where that is still to be done."""
-    path = output / "raw" / "references.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    for parameters in systems():
-        if not any(one["parameters"] == parameters for one in known):
-            known.append({"parameters": parameters, "cost": references(parameters)})
-            write_json(path, known)
+def evaluate_references(job: Job, output: Path) -> None:
+    """Evaluate the hand-written policies in the job's scenario, if that is still to be done."""
+    path = output / "raw" / f"references-{job.system}.json"
+    if not path.exists():
+        write_json(path, {"parameters": job.parameters, "cost": references(job.parameters)})
 
 
 def run(options: argparse.Namespace) -> int:
@@ -161,12 +158,12 @@ def run(options: argparse.Namespace) -> int:
     from benchmarks.dc_drl_table import write_tables
 
     status = 0
-    evaluate_references(options.output)
     for job in jobs():
         path = options.output / "raw" / f"{job.name}.json"
         if options.only not in job.name or path.exists():
             continue
         try:
+            evaluate_references(job, options.output)
             write_json(path, train(job, options.runs))
         except RunConflict as error:
             print(f"{job.name}: left out: {error}", file=sys.stderr, flush=True)

@@ -26,11 +26,9 @@ Raw = dict[str, dict[str, Any]]
 
 def write_tables(output: Path) -> None:
     """``README.md`` and the plots, of what there is in ``raw``; what is not there is called missing."""
-    raw = {
-        path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((output / "raw").glob("*-n*.json"))
-    }
-    path = output / "raw" / "references.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((output / "raw").glob("*.json"))]
+    raw = {one["job"]: one for one in found if "job" in one}
+    known = [one for one in found if "job" not in one]
     page = "\n".join([*_head(raw), *_main(raw, known), *_ablations(raw), *_shapes(raw, known), *_claims(raw)])
     (output / "README.md").write_text(page.rstrip() + "\n", encoding="utf-8")
     if raw:
@@ -58,7 +56,7 @@ def _main(raw: Raw, known: list[Any]) -> list[str]:
     lines.append(_row(["---"] * (len(sizes) + 1)))
     for learner in ("dc_drl", "ppo"):
         for steps in BUDGETS:
-            cells = [_cell(raw.get(f"{learner}-n{n}-{steps // 1000}k")) for n in sizes]
+            cells = [_cell(raw.get(f"{learner}-{steps // 1000}k-n{n}")) for n in sizes]
             lines.append(_row([f"`{learner}`, {steps // 1000} k", *cells]))
     for name in REFERENCES:
         cells = [_number(_reference(known, {"n": n}, name)) for n in sizes]
@@ -66,8 +64,8 @@ def _main(raw: Raw, known: list[Any]) -> list[str]:
     lines += ["", "Informed policies know the true state and the cost equations. DC-DRL against each:", ""]
     lines += [_row(["DC-DRL against", "interactions", *(f"N = {n}" for n in sizes)]), _row(["---"] * (len(sizes) + 2))]
     for steps in BUDGETS:
-        ours = {n: raw.get(f"dc_drl-n{n}-{steps // 1000}k") for n in sizes}
-        cells = [_paired(ours[n], _costs(raw.get(f"ppo-n{n}-{steps // 1000}k"))) for n in sizes]
+        ours = {n: raw.get(f"dc_drl-{steps // 1000}k-n{n}") for n in sizes}
+        cells = [_paired(ours[n], _costs(raw.get(f"ppo-{steps // 1000}k-n{n}"))) for n in sizes]
         lines.append(_row(["`ppo`", f"{steps // 1000} k", *cells]))
         for name in REFERENCES:
             cells = [_paired(ours[n], _repeated(_reference(known, {"n": n}, name))) for n in sizes]
@@ -77,12 +75,12 @@ def _main(raw: Raw, known: list[Any]) -> list[str]:
 
 def _ablations(raw: Raw) -> list[str]:
     steps = BUDGETS[0]
-    base = raw.get(f"dc_drl-n10-{steps // 1000}k")
+    base = raw.get(f"dc_drl-{steps // 1000}k-n10")
     lines = ["", f"## Ablations and baselines, N = 10, {steps // 1000} k interactions", ""]
     head = ["variant", "cost a task", "DC-DRL against it", "mean n", "fitness variance, first and last fifth"]
     lines += [_row(head), _row(["---"] * len(head))]
     for name in ("dc_drl", "ppo", "aga", *ABLATIONS):
-        one = raw.get(f"{name}-n10-{steps // 1000}k")
+        one = raw.get(f"{name}-{steps // 1000}k-n10")
         against = "" if name == "dc_drl" else _paired(base, _costs(one))
         lines.append(_row([f"`{name}`", _cell(one), against, _last(one, "n_mean"), _fifths(one, "fitness_variance")]))
     return lines
@@ -107,7 +105,7 @@ def _claims(raw: Raw) -> list[str]:
     lines = ["", "## The gap to PPO", "", "Paired difference to PPO, `dc_drl` minus `ppo`, by N:", ""]
     for steps in BUDGETS:
         for n in (10, 15, 20):
-            pair = [_costs(raw.get(f"{name}-n{n}-{steps // 1000}k")) for name in ("dc_drl", "ppo")]
+            pair = [_costs(raw.get(f"{name}-{steps // 1000}k-n{n}")) for name in ("dc_drl", "ppo")]
             if pair[0] is None or pair[1] is None:
                 lines.append(f"- {steps // 1000} k, N = {n}: {MISSING}")
             else:
@@ -193,7 +191,7 @@ def _plots(output: Path, raw: Raw, known: list[Any]) -> None:
             _curves(axes, shown, known, n)
             figure.savefig(output / f"curves-n{n}.svg", metadata={"Date": None})
             plt.close(figure)
-    if any(f"dc_drl-n{n}-{BUDGETS[0] // 1000}k" in raw for n in SIZES):
+    if any(f"dc_drl-{BUDGETS[0] // 1000}k-n{n}" in raw for n in SIZES):
         figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
         _by_devices(axes, raw, known)
         figure.savefig(output / "devices.svg", metadata={"Date": None})
@@ -222,7 +220,7 @@ def _by_devices(axes: Any, raw: Raw, known: list[Any]) -> None:
     sizes = sorted(SIZES)
     for learner in ("dc_drl", "ppo"):
         for steps in BUDGETS:
-            found = [(n, raw.get(f"{learner}-n{n}-{steps // 1000}k")) for n in sizes]
+            found = [(n, raw.get(f"{learner}-{steps // 1000}k-n{n}")) for n in sizes]
             there = [(n, np.mean(one["cost_by_seed"])) for n, one in found if one is not None]
             if there:
                 axes.plot(*zip(*there, strict=True), "o-", label=f"{learner}, {steps // 1000} k")

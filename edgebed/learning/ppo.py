@@ -65,8 +65,9 @@ class PpoConfig(LearnerConfig, frozen=True):
 
 
 class BatchedVecEnv(VecEnv):
-    """Episodes of a scenario, side by side, as stable-baselines3 wants them; rewards are
-    divided by the number of devices.
+    """Episodes of a scenario, side by side, as stable-baselines3 wants them.
+
+    Rewards are divided by the number of devices.
 
     Args:
         scenario: its own.
