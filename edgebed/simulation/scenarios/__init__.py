@@ -1,7 +1,7 @@
 """The papers' system models, found by walking this folder and the entry-point group ``edgebed.scenarios``.
 
 A module in this folder is a scenario when it defines ``SCENARIOS``, a tuple of `edgebed.simulation.base.Scenario`
-classes (variants of one paper lie in one file). ``docs/extending.md`` shows how to add one.
+classes (variants of one paper lie in one file). ``docs/scenarios/README.md`` says how to add one.
 """
 
 from __future__ import annotations
