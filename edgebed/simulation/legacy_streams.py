@@ -68,10 +68,9 @@ class LegacyStreams:
         window = most + most // 2 + 8  # pi / 4 of them do, so that this is nearly always enough
         while True:
             doubles = self._ahead(rows, 2 * window)
-            doubles *= 2.0
-            doubles -= 1.0
+            doubles -= 0.5
             doubles *= doubles
-            inside = doubles[:, ::2] + doubles[:, 1::2] < 1.0  # a radius of 0 does not count, but one in 2^106 is 0
+            inside = doubles[:, ::2] + doubles[:, 1::2] < 0.25  # a radius of 0 does not count, but one in 2^106 is 0
             fitting = np.cumsum(inside, axis=1, dtype=np.int32)
             if (fitting[:, -1] >= pairs).all():
                 last = (fitting >= pairs[:, None]).argmax(axis=1)

@@ -41,19 +41,25 @@ def finish_on_units_s(upload_s: FloatArray, work_s: FloatArray, units: int, over
 
 def _finish_of_later_s(upload: FloatArray, work: FloatArray, units: int, over_counts: bool) -> FloatArray:
     """``[K - U, R]``, of the tasks after the first U; arguments are ``[K, R]``."""
-    busy = np.sort(upload[:units] + work[:units], axis=0)
+    busy = list(np.sort(upload[:units] + work[:units], axis=0))
     later = np.empty((len(upload) - units, upload.shape[1]))
     for rank in range(units, len(upload)):
         for earlier in range(rank if over_counts else 0):
             _replace_earliest(busy, busy[0] + work[earlier])
-        later[rank - units] = np.maximum(upload[rank], busy[0]) + work[rank]
-        _replace_earliest(busy, later[rank - units])
+        np.maximum(upload[rank], busy[0], out=later[rank - units])
+        later[rank - units] += work[rank]
+        _replace_earliest(busy, later[rank - units].copy())
     return later
 
 
-def _replace_earliest(busy: FloatArray, until: FloatArray) -> None:
-    """Put ``until`` in the place of the first of each column, and sort again; ``busy`` is ``[U, R]``, sorted."""
+def _replace_earliest(busy: list[FloatArray], until: FloatArray) -> None:
+    """Put ``until`` in the place of the earliest, and sort again; ``busy`` is ``[U]`` arrays ``[R]``, sorted.
+
+    Its arrays are passed on from place to place, and ``until`` becomes one of them: nothing is copied.
+    """
+    spare = busy[0]
     for unit in range(1, len(busy)):
-        np.minimum(until, busy[unit], out=busy[unit - 1])
-        until = np.maximum(until, busy[unit])
+        np.minimum(until, busy[unit], out=spare)
+        np.maximum(until, busy[unit], out=busy[unit])
+        busy[unit - 1], spare, until = spare, until, busy[unit]
     busy[-1] = until

@@ -106,8 +106,11 @@ class Ccm(EpisodicScenario):
         self.cpu_hz: FloatArray = self.constants.cpu_ghz * 1e9
         low = [settings.size_min_kib, settings.cycles_min_per_bit, settings.deadline_min_s]
         high = [settings.size_max_kib, settings.cycles_max_per_bit, settings.deadline_max_s]
-        self._low: FloatArray = np.array(low)[:, None]
-        self._span: FloatArray = np.array(high)[:, None] - self._low
+        self._low: FloatArray = np.tile(np.array(low), self.devices)
+        self._span: FloatArray = np.tile(np.array(high) - np.array(low), self.devices)
+        self._seen = np.zeros((self.devices, 7), np.float32)  # what is seen of a device, with what never changes
+        self._seen[:, 0], self._seen[:, 1] = self.constants.power_dbm, self.constants.gain_db
+        self._seen[:, 6] = self.constants.cpu_ghz
         self.actions = ActionLayout(numbers=_ACTIONS)
         self.device_features, self.shared_features = features_of(settings), ()
 
@@ -121,26 +124,26 @@ class Ccm(EpisodicScenario):
     @property
     def size_kib(self) -> FloatArray:
         """``[B, N]``, input of each device's task."""
-        return self._tasks[:, 0]
+        return self._tasks[:, :, 0]
 
     @property
     def deadline_s(self) -> FloatArray:
         """``[B, N]``."""
-        return self._tasks[:, 2]
+        return self._tasks[:, :, 2]
 
     @property
     def cycles(self) -> FloatArray:
         """``[B, N]``, work of each device's task."""
-        cycles: FloatArray = self._tasks[:, 0] * BITS_PER_KIB * self._tasks[:, 1]
+        cycles: FloatArray = self._tasks[:, :, 0] * BITS_PER_KIB * self._tasks[:, :, 1]
         return cycles
 
     def _allocate(self, batch: int) -> None:
-        self._tasks: FloatArray = np.zeros((batch, 3, self.devices))
+        self._tasks: FloatArray = np.zeros((batch, self.devices, 3))
         self._battery_mj: FloatArray = np.zeros((batch, self.devices))
         self._sums: FloatArray = np.zeros((4, batch))
         if self.parameters.streams == "published":
-            a_step = 3 * self.devices + int(1.4 * self.devices) + 2
-            self._legacy = LegacyStreams(batch, 3 * self.devices + min(self.steps, 10) * a_step + 2 * self.devices + 60)
+            a_step = 3 * self.devices + 4 / np.pi * self.devices  # on average; then some more, not to be short of a few
+            self._legacy = LegacyStreams(batch, int(3 * self.devices + min(self.steps, 10) * a_step + 60))
 
     def _begin(self, rows: Rows) -> None:
         self._battery_mj[rows] = self.constants.battery_mj
@@ -155,28 +158,29 @@ class Ccm(EpisodicScenario):
             drawn = self._legacy.uniforms(rows, count)
         else:
             drawn = uniforms(stream_keys(self.seeds[rows], "tasks"), step * count, count)
-        by_kind = drawn.reshape(-1, self.devices, 3).swapaxes(1, 2)
-        tasks = self._tasks[rows]
-        np.multiply(by_kind, self._span, out=tasks)
-        tasks += self._low
-        if not isinstance(rows, slice):
+        drawn *= self._span
+        drawn += self._low
+        tasks = drawn.reshape(-1, self.devices, 3)
+        if isinstance(rows, slice):
+            self._tasks = tasks
+        else:
             self._tasks[rows] = tasks
 
     def _advance(self, rows: Rows, actions: NDArray[Any]) -> RowsStep:
         settings = self.parameters
-        tasks = self._tasks[rows]
-        cycles = tasks[:, 0] * BITS_PER_KIB
-        cycles *= tasks[:, 1]
+        size_kib, cycles_per_bit, deadline_s = np.moveaxis(self._tasks[rows], 2, 0)
+        cycles = size_kib * BITS_PER_KIB
+        cycles *= cycles_per_bit
         frequency_hz = _fraction(actions[..., 1])
         frequency_hz *= self.cpu_hz
         time_s = cycles / frequency_hz
         energy_j = computing_at_j(cycles, frequency_hz, settings.energy_coefficient, settings.energy_exponent)
-        uploads = self._uploads(tasks[:, 0], cycles, actions)
+        uploads = self._uploads(size_kib, cycles, actions)
         time_s.ravel()[uploads.place] = uploads.finish_s
         energy_j.ravel()[uploads.place] = uploads.energy_j
         np.minimum(time_s, settings.time_max_s, out=time_s)
         lacking_j = self._discharge(rows, energy_j, time_s)
-        late_s = time_s - tasks[:, 2]
+        late_s = time_s - deadline_s
         np.maximum(late_s, 0.0, out=late_s)
         self._count(rows, time_s, energy_j, late_s, uploads.count)
         costs = self._costs(time_s, late_s, energy_j, lacking_j)
@@ -261,13 +265,10 @@ class Ccm(EpisodicScenario):
 
     def observe(self) -> BatchObservation:
         """The published seven numbers a device, in natural units; nothing is shared."""
-        constants, tasks = self.constants, self._tasks
         devices = np.empty((self.batch, self.devices, len(self.device_features)), np.float32)
-        devices[..., 0] = constants.power_dbm
-        devices[..., 1] = constants.gain_db
+        devices[:] = self._seen
         devices[..., 2] = self._battery_mj
-        devices[..., 3], devices[..., 4], devices[..., 5] = tasks[:, 0], tasks[:, 1], tasks[:, 2]
-        devices[..., 6] = constants.cpu_ghz
+        devices[..., 3:6] = self._tasks
         return BatchObservation(devices, np.zeros((self.batch, 0), np.float32))
 
     def decisions(self, actions: ActionArray) -> Decisions:

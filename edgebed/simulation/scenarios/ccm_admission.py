@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgebed.simulation.random_streams import FloatArray
 from edgebed.types import BoolArray
@@ -41,20 +42,36 @@ def admitted(offers: BoolArray, size: FloatArray, priority: FloatArray, places: 
 
 def _filled(offers: BoolArray, size: FloatArray, priority: FloatArray, places: int, storage: float) -> BoolArray:
     width = _power_of_two(offers.shape[1])
+    ranked = _by_falling_priority(offers, priority, width)
     first = np.arange(0, offers.size, offers.shape[1])
+    best = _entries(ranked[:places], first, width)
     taken = np.zeros(offers.shape, np.bool_)
-    count = np.zeros(len(offers), np.int64)
-    used = np.zeros(len(offers))
-    for rank, keys in enumerate(_by_falling_priority(offers, priority, width)):
-        if rank >= places and (count >= places).all():
-            break
-        offer = (keys.astype(np.int64) & (width - 1)) + first
-        added = size.take(offer)
-        fits = (keys < _NO_OFFER * width) & (count < places) & (used + added < storage)
-        taken.ravel()[offer] = fits  # each entry is visited once
-        count += fits
-        used += added * fits
+    taken.ravel()[best] = True
+    # Nearly always the best are enough and fit all together. Only the other rows go rank by rank.
+    fit = np.add.reduce(size.take(best), axis=0) < storage
+    rows = np.flatnonzero(~fit | (ranked[len(best) - 1] >= _NO_OFFER * width))
+    if len(rows):
+        offer = _entries(ranked[:, rows], first[rows], width)
+        taken[rows] = False
+        taken.ravel()[offer] = _fitting(ranked[:, rows] < _NO_OFFER * width, size.take(offer), places, storage)
     return taken
+
+
+def _entries(keys: FloatArray, first: NDArray[np.intp], width: int) -> NDArray[np.int64]:
+    """Where keys ``[K, R]`` are in the flattened offers; ``first`` is ``[R]``, where rows begin."""
+    return (keys.astype(np.int64) & (width - 1)) + first
+
+
+def _fitting(exists: BoolArray, sizes: FloatArray, places: int, storage: float) -> BoolArray:
+    """Which of the offers in these orders are taken, ``[K, R]`` as the arguments."""
+    fits = np.zeros(exists.shape, np.bool_)
+    count = np.zeros(exists.shape[1], np.int64)
+    used = np.zeros(exists.shape[1])
+    for rank, (offered, added) in enumerate(zip(exists, sizes, strict=True)):
+        fits[rank] = offered & (count < places) & (used + added < storage)
+        count += fits[rank]
+        used += added * fits[rank]
+    return fits
 
 
 def _by_falling_priority(offers: BoolArray, priority: FloatArray, width: int) -> FloatArray:
