@@ -58,8 +58,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.columns["run"])
 
-    def only(self, kept: BoolArray) -> Rows:
-        """Some of them."""
+    def only(self, kept: BoolArray | NDArray[np.intp]) -> Rows:
+        """Some of them: those where a mask is True, or those at some positions, in their order."""
         return Rows({name: column[kept] for name, column in self.columns.items()}, self.runs, self.total)
 
     @property
@@ -138,16 +138,8 @@ def others_at_start(rows: Rows, group_of: dict[str, str]) -> tuple[FloatArray, F
     """
     on_device, at_server = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
     for positions in rows.by_cell():
-        part = rows.only(_mask(len(rows), positions))
-        positions = np.sort(positions)
-        _count_in_cell(part, positions, group_of, on_device, at_server)
+        _count_in_cell(rows.only(positions), positions, group_of, on_device, at_server)
     return on_device, at_server
-
-
-def _mask(length: int, positions: NDArray[np.intp]) -> BoolArray:
-    mask = np.zeros(length, np.bool_)
-    mask[positions] = True
-    return mask
 
 
 def _count_in_cell(

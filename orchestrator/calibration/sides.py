@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebed.trace.runs import sql_text
 from orchestrator.calibration.comparison import Tasks, joined
 from orchestrator.calibration.distributions import FloatArray
 from orchestrator.calibration.ranking import RANKED
@@ -18,8 +19,10 @@ from orchestrator.measures import BASE_SETTING
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+_CELLS = "SELECT DISTINCT cell_id, policy, setting, seed FROM counted ORDER BY ALL"
+
 _TASKS = """
-SELECT cell_id, policy, setting, seed, epoch, CASE WHEN outcome = 'done' THEN latency_s END AS latency_s,
+SELECT epoch, CASE WHEN outcome = 'done' THEN latency_s END AS latency_s,
        CASE WHEN outcome <> 'unknown' THEN CASE WHEN deadline_met THEN 0.0 ELSE 1.0 END END AS missed,
        CASE WHEN outcome = 'done' THEN energy_j END AS energy_j, cost
 FROM counted
@@ -102,24 +105,22 @@ def _mean(values: FloatArray) -> float | None:
 
 
 def read_tasks(connection: DuckDBPyConnection) -> RunTasks:
-    """Read the tasks that count of a run.
+    """Read the tasks that count of a run, cell by cell, numbers only.
 
     Args:
         connection: with the view ``counted``, see `orchestrator.measures.counted_tasks`.
     """
     condition, _ = bounded(connection, MOST_TASKS)
-    columns = read_columns(connection, f"{_TASKS} WHERE {condition}")
-    keys = sorted(set(zip(columns["cell_id"], columns["policy"], columns["setting"], columns["seed"], strict=True)))
     cells = []
-    for cell_id, policy, setting, seed in keys:
-        mine = columns["cell_id"] == cell_id
+    for cell_id, policy, setting, seed in connection.execute(_CELLS).fetchall():
+        columns = read_columns(connection, f"{_TASKS} WHERE cell_id = {sql_text(cell_id)} AND {condition}")
         cells.append(
             CellColumns(
                 cell_id,
                 (policy, setting),
                 int(seed),
-                columns["epoch"][mine].astype(np.int64),
-                *(columns[name][mine].astype(np.float64) for name in ("latency_s", "missed", "energy_j", "cost")),
+                columns["epoch"].astype(np.int64),
+                *(columns[name].astype(np.float64) for name in ("latency_s", "missed", "energy_j", "cost")),
             )
         )
     return run_tasks(cells)
