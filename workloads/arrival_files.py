@@ -11,7 +11,7 @@ from typing import Any
 from edgebed.errors import BadInput, Problem
 from workloads.arrivals import ArrivalSettings, TraceRow
 
-TRACE_COLUMNS = ("offset_s", "frames", "deadline_s", "device_id")
+TRACE_COLUMNS = ("offset_s", "frames", "deadline_s", "device_id", "seed")
 MAX_TRACE_BYTES = 64 * 1024 * 1024
 
 _NUMBERS = ("deadline_s", "period_s", "jitter_s", "phase_s", "rate_per_s")
@@ -64,9 +64,9 @@ def settings_to_plain(settings: ArrivalSettings) -> dict[str, Any]:
 
 
 def read_trace(path: Path) -> tuple[TraceRow, ...]:
-    """Read a CSV file whose header has ``offset_s`` and may have ``frames``, ``deadline_s`` and ``device_id``.
+    """Read a CSV file whose header has ``offset_s`` and may have ``frames``, ``deadline_s``, ``device_id``, ``seed``.
 
-    An empty cell means: as the settings say. Rows without a device are for every device.
+    An empty cell means: as the settings say. Rows without a device, or a seed, are for every one.
 
     Raises:
         BadInput: with all that is wrong in the file.
@@ -105,6 +105,7 @@ def _csv_row(columns: list[str], cells: list[str]) -> TraceRow:
         frames=int(given["frames"]) if "frames" in given else None,
         deadline_s=float(given["deadline_s"]) if "deadline_s" in given else None,
         device_id=given.get("device_id"),
+        seed=int(given["seed"]) if "seed" in given else None,
     )
 
 
@@ -167,4 +168,5 @@ class _Reading:
             frames=None if frames is None else self.whole(key, frames),
             deadline_s=None if deadline_s is None else self.number(key, deadline_s),
             device_id=device_id,
+            seed=None if item.get("seed") is None else self.whole(key, item["seed"]),
         )

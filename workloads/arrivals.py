@@ -44,12 +44,14 @@ class TraceRow:
         frames: frames of the clip.
         deadline_s: seconds that the task may take.
         device_id: whose arrival it is; None for every device.
+        seed: of the cells that have it; None: all.
     """
 
     offset_s: float
     frames: int | None = None
     deadline_s: float | None = None
     device_id: str | None = None
+    seed: int | None = None
 
 
 def is_positive(number: float | None) -> bool:
@@ -270,13 +272,14 @@ def _arrivals(
     """
     rng = stream(seed, "arrivals", device_id)
     if settings.kind == "trace":
-        rows = [row for row in settings.trace if row.device_id in (None, device_id)]
+        rows = [row for row in settings.trace if row.device_id in (None, device_id) and row.seed in (None, seed)]
         drawn_s = [row.offset_s for row in rows]
         frames = np.array([row.frames or 0 for row in rows], np.int64)
         deadline_s = np.array([math.nan if row.deadline_s is None else row.deadline_s for row in rows], np.float64)
     else:
         draw = _periodic if settings.kind == "periodic" else _poisson
-        drawn_s = draw(settings, rng, horizon_s).tolist()
+        all_s = draw(settings, rng, horizon_s)
+        drawn_s = all_s[all_s <= horizon_s + 2 * _TICK_TOLERANCE_S].tolist()
         frames, deadline_s = np.zeros(len(drawn_s), np.int64), np.full(len(drawn_s), np.nan)
     # Python rounds to the nearest decimal number; numpy only nearly does.
     offset_s = np.array([round(each, 6) for each in drawn_s], np.float64)

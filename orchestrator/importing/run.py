@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,13 @@ IMPORTED = "imported"
 NOT_RECORDED = "not_recorded"
 """The reason of tasks whose source tells neither a reason nor a latency."""
 
+CLOSEST_S = 1e-5
+"""The first arrival is at least so long after the cell's start: arrivals at the start are none."""
+
 CellKey = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _ImportedCell:
     """A (policy, seed) of the source.
 
@@ -62,7 +66,7 @@ class _ImportedCell:
     start_s: float
     epochs: int
 
-    @property
+    @cached_property
     def arrivals(self) -> tuple[TraceRow, ...]:
         """The arrivals as settings have them, in order."""
         return tuple(
@@ -71,6 +75,7 @@ class _ImportedCell:
                 frames=task.values.get("frames", 1),
                 deadline_s=task.values["deadline_s"],
                 device_id=task.values["device_id"],
+                seed=self.key[1],
             )
             for task in self.tasks
         )
@@ -140,9 +145,8 @@ def _cells(tasks: Sequence[ForeignTask], epoch_s: float) -> list[_ImportedCell]:
         last_s = max(task.values["arrived_s"] for task in found)
         # What arrives in (t - 1, t] waits for tick t: the first arrival is after the start, never at it.
         start_s = (math.ceil(first_s / epoch_s) - 1) * epoch_s
-        start_s -= epoch_s if start_s >= first_s else 0.0  # a quotient is not exact
+        start_s -= epoch_s if start_s > first_s - CLOSEST_S else 0.0  # a quotient is not exact
         epochs = max(1, math.ceil((last_s - start_s) / epoch_s))
-        epochs += last_s - start_s > epochs * epoch_s
         cells.append(_ImportedCell(key, found, start_s, epochs))
     return cells
 
@@ -216,33 +220,39 @@ def _host(name: str, role: Any, given: HostsOfMap) -> Host:
 
 
 def _settings(cells: Sequence[_ImportedCell], mapping: ImportMap) -> tuple[list[Setting], dict[CellKey, str]]:
-    """A setting for each list of arrivals that occurs: cells with the same arrivals can be compared."""
-    by_arrivals: dict[Any, str] = {}
-    settings: list[Setting] = []
-    setting_of: dict[CellKey, str] = {}
-    distinct = len({(cell.arrivals, cell.epochs) for cell in cells})
-    for cell in cells:
-        key = (cell.arrivals, cell.epochs)
-        if key not in by_arrivals:
-            by_arrivals[key] = BASE_SETTING if distinct == 1 else f"arrivals-{len(by_arrivals) + 1}"
-            settings.append(_setting(by_arrivals[key], cell, mapping))
-        setting_of[cell.key] = by_arrivals[key]
-    return settings, setting_of
+    """As few settings as there can be: policies with the same arrivals under common seeds share one, and compare."""
+    groups: list[dict[int, _ImportedCell]] = []  # a cell for each seed, whose arrivals are the setting's
+    group_of: dict[str, int] = {}
+    for policy in sorted({cell.key[0] for cell in cells}):
+        own = {cell.key[1]: cell for cell in cells if cell.key[0] == policy}
+        at = next((i for i, group in enumerate(groups) if _agree(group, own)), len(groups))
+        if at == len(groups):
+            groups.append({})
+        groups[at] = own | groups[at]
+        group_of[policy] = at
+    names = [BASE_SETTING] if len(groups) == 1 else [f"arrivals-{index + 1}" for index in range(len(groups))]
+    settings = [_setting(name, list(group.values()), mapping) for name, group in zip(names, groups, strict=True)]
+    return settings, {cell.key: names[group_of[cell.key[0]]] for cell in cells}
 
 
-def _setting(name: str, cell: _ImportedCell, mapping: ImportMap) -> Setting:
-    longest_s = max(row.deadline_s or 0.0 for row in cell.arrivals)
+def _agree(group: dict[int, _ImportedCell], own: dict[int, _ImportedCell]) -> bool:
+    return all(group[seed].arrivals == cell.arrivals for seed, cell in own.items() if seed in group)
+
+
+def _setting(name: str, cells: Sequence[_ImportedCell], mapping: ImportMap) -> Setting:
+    trace = tuple(row for cell in cells for row in cell.arrivals)
+    longest_s = max(row.deadline_s or 0.0 for row in trace)
     return Setting(
         name=name,
         changes={},
         workload=mapping.workload,
         workload_options={},
-        arrivals=settings_to_plain(ArrivalSettings(deadline_s=longest_s, kind="trace", trace=cell.arrivals)),
+        arrivals=settings_to_plain(ArrivalSettings(deadline_s=longest_s, kind="trace", trace=trace)),
         placement="external",
         fallback_policy="all_local",
         decide_at="tick",
         epoch_s=mapping.epoch_s,
-        epochs=cell.epochs,
+        epochs=max(cell.epochs for cell in cells),
         warm_up_epochs=0,
         channels=ChannelSettings(count=mapping.channels),
         reward=RewardSettings(**mapping.reward.model_dump()),

@@ -115,6 +115,19 @@ def test_the_plan_has_the_arrivals(imported: Any) -> None:
     assert ids == planned
 
 
+def test_seeds_may_have_arrivals_of_their_own(imported: Any) -> None:
+    """As long as they are the same for all policies, these are compared over the seeds."""
+    rows = "".join(f"n1,{100 * k},1,{k}0,L,{policy},{k}\n" for k in (1, 2, 3) for policy in ("a", "b"))
+    header = HEADER.replace("algo", "algo,k")
+    status, printed, run = imported(rows, MAP.replace("seed: {value: 4}", "seed: k"), header)
+    assert status == 0, printed
+    plan = Plan.from_yaml(run.path / "plan.yaml")
+    assert {cell.setting.name for cell in plan.cells} == {"base"}
+    assert [(cell.cell_id, cell.planned_tasks("n1")[0].offset_s) for cell in plan.cells] == [
+        (f"{policy}-s{k}", pytest.approx(0.1 * k)) for policy in ("a", "b") for k in (1, 2, 3)
+    ]
+
+
 def test_cells_with_other_arrivals_have_other_settings(imported: Any) -> None:
     status, _, run = imported(ROWS + "n2,2000,10,20,L,other\n")
     assert status == 0

@@ -228,7 +228,7 @@ def test_a_trace_may_be_written_out() -> None:
         PERIODIC,
         POISSON,
         dataclasses.replace(PERIODIC, jitter_s=0.1, phase_s=None, frames_high=3),
-        ArrivalSettings(deadline_s=1.0, kind="trace", trace=(TraceRow(0.5), TraceRow(1.5, 3, 0.2, "pi-1"))),
+        ArrivalSettings(deadline_s=1.0, kind="trace", trace=(TraceRow(0.5), TraceRow(1.5, 3, 0.2, "pi-1", 7))),
     ],
 )
 def test_settings_survive_the_wire(settings: ArrivalSettings) -> None:
@@ -247,7 +247,7 @@ def test_settings_survive_the_wire(settings: ArrivalSettings) -> None:
         ({"kind": "trace", "deadline_s": 1, "trace": "file.csv"}, ["arrivals.trace"]),
         ({"kind": "trace", "deadline_s": 1, "trace": [1, "x"]}, ["arrivals.trace[1]"]),
         ({"kind": "trace", "deadline_s": 1, "trace": [{"frames": 1}]}, ["arrivals.trace[0]"]),
-        ({"kind": "trace", "deadline_s": 1, "trace": [[1, 2, 3, "pi-1", 5]]}, ["arrivals.trace[0]"]),
+        ({"kind": "trace", "deadline_s": 1, "trace": [[1, 2, 3, "pi-1", 5, 6]]}, ["arrivals.trace[0]"]),
         ({"kind": "trace", "deadline_s": 1, "trace": [[1, 2, 3, 4]]}, ["arrivals.trace[0]"]),
         ({"kind": ["x"], "deadline_s": 1}, ["arrivals.kind"]),
     ],
