@@ -10,6 +10,9 @@ import pytest
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # before torch and numpy are loaded; threads of small networks only wait
+
 ALL_TESTS = "EDGEBED_ALL_TESTS"
 """Set where every test must run, as in tests/conftest.py."""
 
