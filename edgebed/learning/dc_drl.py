@@ -55,7 +55,7 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     """Settings of DC-DRL; the ablations of the paper are switches here."""
 
     cells: Annotated[int, parameter("1", "environments, an agent each", ge=1, le=64)] = 4
-    episodes: Annotated[int, parameter("1", "episodes of a cell in a generation", ge=1)] = 1
+    episodes: Annotated[int, parameter("1", "episodes of a cell in a generation", ge=1)] = 2
     collective_updates: Annotated[
         float, parameter("1", "updates of the collective agent, a step of any cell", ge=0)
     ] = 0.15
@@ -87,25 +87,20 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     tau: Annotated[float, parameter("1", "share by which targets follow at an update", gt=0, le=1)] = 0.005
     batch: Annotated[int, parameter("1", "samples an update", "paper", ge=1)] = 64
     actor_every: Annotated[int, parameter("1", "updates of the critic for one of the actor", "paper", ge=1)] = 1
-    capacity: Annotated[int, parameter("1", "rows of the collective replay", ge=100)] = 100_000
-    cell_capacity: Annotated[int, parameter("1", "rows of a cell's replay", ge=100)] = 25_000
+    capacity: Annotated[int, parameter("1", "rows of the collective replay", ge=100)] = 65_000
+    cell_capacity: Annotated[int, parameter("1", "rows of a cell's replay", ge=100)] = 16_000
     temperature: Annotated[float, parameter("1", "of the straight-through softmax", gt=0)] = 1.0
     score_penalty: Annotated[float, parameter("1", "weight of the scores' mean square in the actor's loss", ge=0)] = (
         1e-3
     )
     huber: Annotated[float, parameter("1", "critic's errors above it count linearly", gt=0)] = 10.0
-    cost_knee: Annotated[float, parameter("1", "a task's cost above it counts by its logarithm, in learning", gt=0)] = (
-        1.5
-    )
+    cost_knee: Annotated[float, parameter("1", "a task's cost above it counts by its logarithm", gt=0)] = 3.0
     noise: Annotated[float, parameter("1", "scale of Gumbel noise on scores (published_tanh: of OU noise)", ge=0)] = 0.3
     random: Annotated[float, parameter("1", "share of random decisions at the start", ge=0, le=1)] = 0.1
     random_local: Annotated[float, parameter("1", "share of the random decisions that are local", ge=0, le=1)] = 0.5
     last_random: Annotated[float, parameter("1", "factor that random decisions fall to until the end", gt=0, le=1)] = (
         0.1
     )
-    upload_steps: Annotated[
-        int, parameter("step", "steps between uploads of trajectories; for counting bytes", ge=1)
-    ] = 50
 
     def agent_settings(self) -> DdpgSettings:
         """What the DDPG core takes of it."""
