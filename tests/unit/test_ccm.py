@@ -248,3 +248,9 @@ class TestHeuristics:
 def test_bad_parameters_are_refused(parameters: dict[str, Any], text: str) -> None:
     with pytest.raises(BadInput, match=text):
         make_scenario("ccm-s10", parameters)
+
+
+def test_seeds_that_the_legacy_generator_does_not_take_are_refused() -> None:
+    with pytest.raises(BadInput, match="seeds up to 4294967295, not 4294967296; take smaller ones, or set streams"):
+        made().reset([0, 2**32])
+    made(streams="counter").reset([0, 2**32])

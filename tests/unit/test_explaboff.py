@@ -208,6 +208,7 @@ def test_decisions_tell_device_edge_and_split_apart() -> None:
     [
         ({"task_means": [1.0, 2.0]}, "`task_means` has 2 entries and `deadlines_s` 3"),
         ({"station_capacities": [0.0, 1.0]}, "station_capacities"),
+        ({"task_means": [1.0, 2.0, float("inf")]}, "task_means"),
         ({"steps": 0}, "steps"),
     ],
 )

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebed.errors import BadInput
 from edgebed.simulation.base import (
     ActionArray,
     ActionLayout,
@@ -149,8 +150,17 @@ class Ccm(EpisodicScenario):
         self._battery_mj[rows] = self.constants.battery_mj
         self._sums[:, rows] = 0.0
         if self.parameters.streams == "published":
-            self._legacy.seed(rows, self.seeds[rows])
+            self._seed(rows)
         self._draw_tasks(rows, self.step_index[rows])
+
+    def _seed(self, rows: Rows) -> None:
+        most = int(self.seeds[rows].max(initial=0))
+        if most >= 2**32:
+            raise BadInput(
+                f"scenario {self.spec.name}: NumPy's legacy generator takes seeds up to {2**32 - 1}, not {most}; "
+                "take smaller ones, or set streams=counter"
+            )
+        self._legacy.seed(rows, self.seeds[rows])
 
     def _draw_tasks(self, rows: Rows, step: NDArray[np.int64]) -> None:
         count = 3 * self.devices

@@ -33,15 +33,15 @@ from edgebed.types import BoolArray, Feature, Float32Array, Site
 PAPER = "ExplabOff: Towards Explorative and Collaborative Task Offloading via Mutual Information-Enhanced MARL"
 PUBLISHED = "published code"
 
-Positive = Annotated[float, Meta(gt=0.0)]
+Positive = Annotated[float, Meta(gt=0.0, le=1e6)]
 
 
 class ExplaboffParameters(Parameters, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Settings of ``explaboff-3x2``; the other two have other capacities and profiles."""
 
     steps: Annotated[int, parameter("1", "steps an episode", PUBLISHED, ge=1, le=1_000_000)] = 10
-    step_s: Annotated[float, parameter("s", "length of a step", PUBLISHED, gt=0.0)] = 1.0
-    device_capacity: Annotated[float, parameter("work/s", "capacity of a device", PUBLISHED, gt=0.0)] = 1.0
+    step_s: Annotated[float, parameter("s", "length of a step", PUBLISHED, gt=0, le=1e6)] = 1.0
+    device_capacity: Annotated[float, parameter("work/s", "capacity of a device", PUBLISHED, gt=0, le=1e6)] = 1.0
     station_capacities: Annotated[
         tuple[Positive, ...], parameter("work/s", "capacity of each station", PUBLISHED, min_length=1)
     ] = (6.0, 12.0)
@@ -52,19 +52,23 @@ class ExplaboffParameters(Parameters, kw_only=True, frozen=True, forbid_unknown_
     deadlines_s: Annotated[
         tuple[Positive, ...], parameter("s", "deadline of each profile", PUBLISHED, min_length=1)
     ] = (1.808, 1.806, 1.805)
-    size_deviation: Annotated[float, parameter("work", "standard deviation of a size", PUBLISHED, ge=0.0)] = 0.1
-    upload_s: Annotated[float, parameter("s", "the first device's upload time", "published for 3", ge=0.0)] = 0.301
-    upload_step_s: Annotated[float, parameter("s", "what each next device's adds", "published for 3", ge=0.0)] = 0.001
+    size_deviation: Annotated[float, parameter("work", "standard deviation of a size", PUBLISHED, ge=0, le=1e6)] = 0.1
+    upload_s: Annotated[float, parameter("s", "the first device's upload time", "published for 3", ge=0, le=1e6)] = (
+        0.301
+    )
+    upload_step_s: Annotated[float, parameter("s", "what each next device's adds", "published for 3", ge=0, le=1e6)] = (
+        0.001
+    )
     switch_s: Annotated[
-        float, parameter("s", "switch time of the first device at the first station", "published for 3x2", ge=0.0)
+        float, parameter("s", "switch time of the first device at the first station", "published for 3x2", ge=0, le=1e6)
     ] = 0.101
     switch_step_s: Annotated[
         float,
-        parameter("s", "what the next pair's adds; stations first, then devices", "published for 3x2", ge=0.0),
+        parameter("s", "what the next pair's adds; stations first, then devices", "published for 3x2", ge=0, le=1e6),
     ] = 0.001
-    miss_weight: Annotated[float, parameter("1/s", "w in a miss's reward, -w x time", PUBLISHED, ge=0.0)] = 10.0
+    miss_weight: Annotated[float, parameter("1/s", "w in a miss's reward, -w x time", PUBLISHED, ge=0, le=1e6)] = 10.0
     success_weight: Annotated[
-        float, parameter("s^2", "w in a completed episode's reward, w x mean time^-2", PUBLISHED, ge=0.0)
+        float, parameter("s^2", "w in a completed episode's reward, w x mean time^-2", PUBLISHED, ge=0, le=1e6)
     ] = 60.0
 
 
