@@ -122,9 +122,13 @@ class NetworkActor:
 
 def fit_problems(policy: PolicyFile, scenario: Scenario) -> list[str]:
     """Everything about a policy that does not fit a scenario, both sides named; empty when it fits."""
+    elsewhere = policy.scenario != scenario_name(scenario)
+    return [*([f"it was trained in {policy.scenario}"] if elsewhere else []), *space_problems(policy, scenario)]
+
+
+def space_problems(policy: PolicyFile, scenario: Scenario) -> list[str]:
+    """As `fit_problems`, but the policy may have been trained in another scenario of the same spaces."""
     problems = []
-    if policy.scenario != scenario_name(scenario):
-        problems.append(f"it was trained in {policy.scenario}")
     is_joint = policy.scope == JOINT
     if (is_joint or policy.actor.count is not None) and len(policy.slots) != scenario.devices:
         problems.append(f"it was trained for {len(policy.slots)} devices, the scenario has {scenario.devices}")

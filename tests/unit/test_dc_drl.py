@@ -14,6 +14,7 @@ from edgebed.simulation.base import Heuristic
 from edgebed.simulation.evaluation import Evaluation, evaluate
 from edgebed.simulation.scenarios import make_scenario
 from edgebed.simulation.scenarios.dc_drl import DcDrl
+from edgebed.simulation.scenarios.dc_drl_heuristics import joint_costs
 from edgebed.types import Site
 
 FloatArray = NDArray[np.float64]
@@ -292,8 +293,6 @@ def test_coordinate_descent_ends_where_no_device_alone_can_do_better() -> None:
     scenario.reset([3])
     scenario.state.device_queue_s[:] = np.linspace(0.5, 2.5, 5)
     actions = scenario.heuristics["coordinate_descent"](scenario).act()
-    from edgebed.simulation.scenarios.dc_drl_heuristics import joint_costs
-
     reached = joint_costs(scenario, actions[:, None, :])[0, 0]
     for device in range(5):
         for choice in range(6):

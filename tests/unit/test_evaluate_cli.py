@@ -104,7 +104,7 @@ def test_a_policy_for_hosts_does_not_fit_and_has_no_options(capsys: Capture, tmp
     arguments = ["evaluate", "dc-drl", "--policy", str(tmp_path)]
     assert main(arguments) == 2
     assert (
-        "made for hosts and does not fit dc-drl: it decides for 2 devices, the scenario has 10"
+        "made for hosts and does not fit dc-drl: it was trained for 2 devices, the scenario has 10"
         in capsys.readouterr().err
     )
     assert main([*arguments, "--set", "policy.m=1"]) == 2
