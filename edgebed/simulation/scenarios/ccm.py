@@ -231,14 +231,15 @@ class Ccm(EpisodicScenario):
     def _uploads(self, size_kib: FloatArray, cycles: FloatArray, actions: NDArray[Any]) -> Uploads:
         settings = self.parameters
         place = np.flatnonzero(self._admitted(size_kib, actions))
-        row, device = np.divmod(place, self.devices)
+        row = place // self.devices
+        device = place - row * self.devices  # several times as fast as `divmod`
         count = np.bincount(row, minlength=len(cycles))
         if not len(place):
             return Uploads(place, count, np.zeros(0), np.zeros(0))
-        power_w = self.power_w[device] * _fraction(actions[row, device, 2])
+        power_w = self.power_w[device] * _fraction(actions.take(place * actions.shape[2] + 2))
         rate_bps = shannon_bps(settings.bandwidth_hz / settings.channels, power_w * self.gain[device])
         upload_s = size_kib[row, device] * BITS_PER_KIB / rate_bps
-        work_s = cycles.ravel()[place] / settings.unit_hz
+        work_s = cycles.take(place) / settings.unit_hz
         column = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
         finish_s = self._serve(upload_s, work_s, row * int(count.max()) + column, (len(cycles), int(count.max())))
         return Uploads(place, count, power_w * upload_s, finish_s)
