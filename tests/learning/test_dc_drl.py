@@ -1,0 +1,198 @@
+"""DC-DRL: what a generation does, that all switches work, and that it learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgebed.errors import BadInput
+from edgebed.learning.aga import Aga
+from edgebed.learning.base import Learner, Metrics, TrainingTask, read_learner_config
+from edgebed.learning.choices import compressed, observation_inputs, scenario_of_choices
+from edgebed.learning.dc_drl import DcDrl
+from edgebed.learning.encodings import OneHot
+from edgebed.learning.executor import make_executor
+from edgebed.learning.networks import Ensemble
+from edgebed.learning.noise import Counted
+from edgebed.learning.ppo import Ppo
+from edgebed.learning.search import GeneticSearch, searched
+from edgebed.policies.policy_file import load_policy
+from edgebed.simulation.evaluation import evaluate
+from edgebed.simulation.learned import LearnedPolicy
+from edgebed.simulation.scenarios import make_scenario
+
+SMALL: dict[str, Any] = {
+    "episodes": 1,
+    "hidden": [24, 16],
+    "cells": 2,
+    "batch": 16,
+    "capacity": 2000,
+    "cell_capacity": 1000,
+}
+
+
+def made(
+    kind: type[Learner] = DcDrl, n: int = 3, steps: int = 1000, seeds: tuple[int, ...] = (1, 2), **settings: Any
+) -> Any:
+    given = (SMALL if kind is not Ppo else {}) | settings
+    config = read_learner_config(kind.spec, given)
+    task = TrainingTask(kind.spec.name, config, "dc-drl", {"n": n}, seeds, steps)
+    return kind(task, make_executor("inline"))
+
+
+def test_a_generation_counts_steps_bytes_and_updates() -> None:
+    learner = made(collective_updates=0.25)
+    first, second = learner.advance(), learner.advance()
+    assert learner.steps == 2 * 2 * 50
+    assert second["updates"] == [50.0, 50.0]  # a quarter of 200 steps
+    weights = sum(one[0].numel() * 4 for net in learner._agent.ddpg.networks.values() for one in net.tensors)
+    assert second["parameter_bytes"] == [2.0 * weights] * 2
+    rows = 51 * 2  # of each of two cells, final ones included
+    assert first["trajectory_bytes"] == [rows * (24 * 4 + 3 * 1 + 3 * 4 + 1)] * 2
+    assert second["uploaded_bytes"][0] == pytest.approx(2 * (first["trajectory_bytes"][0] + 2 * weights))
+
+
+def test_the_collective_agent_learns_from_all_cells() -> None:
+    learner = made()
+    learner.advance()
+    assert learner._agent.replay.sizes.tolist() == [100, 100]
+    cells = [server.worker._agent.replay for server in learner.executor._servers]
+    assert [one.sizes.tolist() for one in cells] == [[50, 50], [50, 50]]
+    whole = learner._agent.replay.observations[:, :102]
+    assert np.array_equal(whole, np.concatenate([one.observations[:, :51] for one in cells], axis=1))
+
+
+def test_without_updates_the_collective_agent_moves_by_the_weighted_perturbations() -> None:
+    learner = made(collective_updates=0.0, cell_updates=0.0, mutation=0.01)
+    before = learner._agent.parameters()
+    learner.advance()
+    after = learner._agent.parameters()
+    moved = (after["actor.2"] - before["actor.2"])[0]
+    # Two agents, by rank 2/3 and 1/3: the deviation of the weighted sum.
+    assert moved.std() == pytest.approx(0.01 * np.sqrt((2 / 3) ** 2 + (1 / 3) ** 2), rel=0.15)
+    np.testing.assert_allclose(
+        after["target_actor.2"] - before["target_actor.2"], after["actor.2"] - before["actor.2"], atol=1e-6
+    )
+
+
+def test_agents_below_the_average_are_replaced() -> None:
+    learner = made(cells=4)
+    assert learner._replaced.all()  # all begin with the common agent
+    metrics = learner.advance()
+    assert 0 < metrics["replaced_share"][0] < 1
+    assert learner._replaced.any()
+    assert not learner._replaced.all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"neuroevolution": "off"},
+        {"neuroevolution": "vanilla"},
+        {"adaptive_n": False, "n_step": 1},
+        {"adaptive_n": False, "n_step": 5},
+        {"encoding": "published_tanh"},
+        {"critic": "joint"},
+        {"cells": 1},
+        {"actor_every": 2},
+    ],
+    ids=str,
+)
+def test_every_switch_trains_and_writes_a_policy_that_decides_alike(settings: dict[str, Any], tmp_path: Path) -> None:
+    learner = made(**settings)
+    metrics: Metrics = {}
+    for _ in range(3):
+        metrics = learner.advance()
+    for name, values in metrics.items():
+        assert all(value is None or np.isfinite(value) for value in values), name
+    if settings.get("neuroevolution") == "vanilla":
+        assert learner._agent.updates == 0
+    learner.export(1, tmp_path / "policy")
+    policy = load_policy(tmp_path / "policy")
+    scenario = make_scenario("dc-drl", {"n": 3})
+    scenario.reset(np.arange(40))
+    seen = scenario.observe().joint()
+    with torch.no_grad():
+        outputs = learner._agent.ddpg.target_actor(torch.from_numpy(observation_inputs(scenario)(seen)).repeat(2, 1, 1))
+    if not isinstance(learner._agent.encoding, OneHot):
+        expected = learner._agent.encoding.choices_of(outputs.tanh().numpy())[1]
+        assert (LearnedPolicy(scenario, policy).act() == expected).mean() > 0.99
+        return
+    np.testing.assert_allclose(policy.outputs(seen).reshape(40, -1), outputs[1].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_n_is_one_without_agreement_and_ten_when_any_agreement_does() -> None:
+    strict, lenient = made(agreement=1.0), made(agreement=1e-6, encoding="published_tanh", noise=0.0, random=0.0)
+    for learner in (strict, lenient):
+        learner.advance()
+        learner.advance()
+    n_strict, n_lenient = (learner.advance()["n_mean"][0] for learner in (strict, lenient))
+    assert n_strict < n_lenient <= 10
+
+
+def test_costs_above_the_knee_count_by_their_logarithm() -> None:
+    found = compressed(np.array([0.0, 1.0, 3.0, 3.0 * np.e]), 3.0)
+    np.testing.assert_allclose(found, [0.0, 1.0, 3.0, 6.0])
+
+
+def test_observations_are_scaled_and_what_never_changes_is_zero() -> None:
+    scenario = make_scenario("dc-drl", {"n": 4})
+    inputs = observation_inputs(scenario)
+    scenario.reset(np.arange(50))
+    seen = inputs(scenario.observe().joint())
+    assert np.abs(seen).max() <= 5.0
+    constant = [0, 2, 3, 5]  # speed, place, deadline of the first device
+    assert not seen[:, constant].any()
+
+
+def test_a_search_finds_what_the_critic_values_most_and_nothing_worse_than_the_actors() -> None:
+    encoding, seeds = OneHot(2, 3), [0]
+    critic = Ensemble((4 + 6, 32, 1), seeds, "critic")
+    seen = np.random.default_rng(0).normal(size=(1, 30, 4)).astype(np.float32)
+    every = np.array([[a, b] for a in range(3) for b in range(3)])
+
+    def value(choices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        inputs = torch.cat([torch.from_numpy(seen), encoding.encoded(choices)], dim=2)
+        return critic(inputs).detach().numpy()[0, :, 0]
+
+    start = np.zeros((1, 30, 2), np.int64)
+    best = searched(critic, encoding, seen, start, GeneticSearch(12, 6, 0.8, 0.3), Counted(seeds, "search"), 0)
+    of_all = np.stack([value(np.broadcast_to(one, (1, 30, 2))) for one in every])
+    assert (value(best) >= value(start) - 1e-6).all()
+    assert (value(best) >= of_all.max(axis=0) - 1e-6).mean() > 0.9
+
+
+def test_a_scenario_whose_devices_do_not_choose_is_refused() -> None:
+    config = read_learner_config(DcDrl.spec, {})
+    task = TrainingTask("dc_drl", config, "explaboff-3x2", {}, (0,), 100)
+    with pytest.raises(BadInput, match=r"dc_drl.*explaboff-3x2.*at least 2 choices and no numbers"):
+        DcDrl.check(task)
+    assert scenario_of_choices(TrainingTask("dc_drl", config, "dc-drl", {"n": 3}, (0,), 100), "dc_drl").devices == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (DcDrl, {"hidden": [64, 64], "collective_updates": 1.0, "actor_rate": 1e-3, "cells": 2}),
+        (Aga, {"hidden": [64, 64], "collective_updates": 1.0, "actor_rate": 1e-3, "cells": 1}),
+        (Ppo, {"hidden": [64, 64], "rate": 3e-3, "batch": 100}),
+    ],
+    ids=["dc_drl", "aga", "ppo"],
+)
+def test_it_learns_to_be_better_than_all_local(kind: type[Learner], settings: dict[str, Any], tmp_path: Path) -> None:
+    learner = made(kind, n=3, steps=8000, seeds=(5,), **settings)
+    while learner.steps < learner.task.steps:
+        learner.advance()
+    learner.export(0, tmp_path / "policy")
+    costs = [
+        evaluate(make_scenario("dc-drl", {"n": 3}), policy, episodes=20, seed=7000).cost_per_task_mean
+        for policy in (
+            lambda scenario: LearnedPolicy.load(scenario, tmp_path / "policy"),
+            lambda scenario: scenario.heuristics["all_local"](scenario),
+        )
+    ]
+    assert costs[0] < 0.6 * costs[1]
