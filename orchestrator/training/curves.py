@@ -148,6 +148,7 @@ img{{max-width:100%}}code{{white-space:pre-wrap}}</style>
 <h1>{title}</h1>
 {_result_table(plan, result)}
 {images}
+<p>A thick line is the mean over seeds, a thin one a seed.</p>
 <h2>Settings</h2>
 <p><code>{html.escape(plan.to_yaml())}</code></p>
 </html>
