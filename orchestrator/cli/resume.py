@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgebed.errors import BadInput
 from orchestrator.cli.output import Output
 from orchestrator.cli.train import (
     CHECKPOINT_EVERY_S,
@@ -52,6 +53,8 @@ def command(
 
     folder = find_run(run).path
     plan = Plan.from_yaml(folder / PLAN_FILE)
+    if plan.backend == "replayed":
+        raise BadInput(f"{folder} is a reevaluation, which takes seconds: start it again with `edgebed replay`")
     if plan.backend == "simulated":
         return finish(simulated_runner_for(folder, plan).resume(), Output(as_json))
     runner = runner_for(folder, plan, ways_of_run(plan, hosts))

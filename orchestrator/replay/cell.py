@@ -155,7 +155,9 @@ class CellReplay:
         if lane == REPLAY:
             from_edge = batch.edge_row[rows, near] < 0 if len(self._cell.servers) else at_edge
             judged.is_modelled[rows] = np.where(at_edge, from_edge, batch.device_row[rows] < 0)
-        ready_s = np.maximum(batch.arrived_s[rows] + batch.decision_s[rows], self._queues.now_s)
+        # To the nanosecond: tasks that were decided together queue up in the order of their arrival, whatever the last
+        # digits of a sum of two instants are.
+        ready_s = np.maximum(np.round(batch.arrived_s[rows] + batch.decision_s[rows], 9), self._queues.now_s)
         device_s = np.nan_to_num(batch.device_s[rows])
         found = Ingredients(
             task=batch.first + rows,

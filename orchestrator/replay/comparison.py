@@ -13,8 +13,13 @@ from orchestrator.statistics import paired_difference
 MEASURES = ("latency_s", "miss_rate", "energy_j", "cost")
 
 
-def compare(source: Path, replay: Path) -> list[dict[str, Any]]:
+def compare(source: Path, replay: Path, *, only_same: bool = False) -> list[dict[str, Any]]:
     """Each policy of a replay minus each of its source, on common seeds of a setting, as plain data for the manifest.
+
+    Args:
+        source: the run's folder.
+        replay: the replay's folder.
+        only_same: only policies of the same name.
 
     Returns:
         A mapping a pair: ``setting``, ``policy`` (of the replay), ``against`` (of the source), ``seeds``, and by
@@ -24,7 +29,7 @@ def compare(source: Path, replay: Path) -> list[dict[str, Any]]:
     found = []
     for (setting, policy), mine in replayed.items():
         for (other_setting, against), theirs in recorded.items():
-            if setting != other_setting:
+            if setting != other_setting or (only_same and policy != against):
                 continue
             seeds = sorted(mine.keys() & theirs.keys())
             row: dict[str, Any] = {"setting": setting, "policy": policy, "against": against, "seeds": len(seeds)}

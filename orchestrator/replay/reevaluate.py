@@ -192,7 +192,7 @@ class _Work:
             "queue_error": self._queue_error.to_plain(),
             "model": self._missing.to_plain(),
             "event_by_event": self._exactly,
-            "comparison": compare(self._source.trace.run.path, self._folder),
+            "comparison": compare(self._source.trace.run.path, self._folder, only_same=self._is_recorded),
         }
 
     # -- what a cell needs --------------------------------------------------------------------------------------------
