@@ -187,6 +187,13 @@ class TestMapping:
         decision = policy.decide(observation)
         assert np.where(decision.site == 0, 0, 1 + decision.channel).tolist() == expected.tolist()
 
+    def test_the_page_s_mapping_is_one(self, tmp_path: Path) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+        mapping = yaml.safe_load(page.partition('```yaml title="dc-drl-on-hosts.yaml"\n')[2].partition("```")[0])
+        scenario = make_scenario("dc-drl", {"n": 3, "channels": 2})
+        policy = made(tmp_path, policy_file(scenario, random_network([24, 9])), mapping=mapping)
+        policy.decide(random_observation(SPEC, np.random.default_rng(0))).check(SPEC)
+
     def test_slots_by_name(self, tmp_path: Path) -> None:
         """The policy's slots in another order than the hosts': each host gets its own slot's decision."""
         file = random_hosts_policy(SPEC, seed=6)
