@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +13,17 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from edgebed.errors import BadInput
+from edgebed.simulation import radio
 from edgebed.simulation.arrivals import TaskRanges, arrival_model, arrival_names
 from edgebed.simulation.compute import server_model, server_names
 from edgebed.simulation.compute.backlog import left_over_s
 from edgebed.simulation.cost import Prices, cost_model, cost_names
 from edgebed.simulation.energy import DevicePower, energy_model, energy_names
+from edgebed.simulation.models import models_in
 from edgebed.simulation.radio import Channels, radio_model, radio_names
 from edgebed.simulation.radio.shannon import power_law_gain, shannon_bps, watts_of_dbm
 from edgebed.simulation.random_streams import stream_keys
+from edgebed.simulation.scenarios import make_scenario
 
 FloatArray = NDArray[np.float64]
 CHANNELS = Channels(count=3, bandwidth_hz=5e6, noise_w=1e-13)
@@ -48,6 +53,32 @@ def test_modules_that_models_share_are_no_models() -> None:
 def test_an_unknown_model_is_refused_with_those_that_exist(find: object) -> None:
     with pytest.raises(BadInput, match=r"there is no model 'nothing'; those that exist: \w+"):
         find("nothing")  # type: ignore[operator]
+
+
+LOUD = '''"""A radio without limits."""
+
+
+def loud(channel, received_w, channels):
+    return received_w * 0.0 + 1e12
+
+
+MODEL = loud
+'''
+
+
+def test_a_new_model_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    monkeypatch.setattr(radio, "__path__", [*radio.__path__, str(tmp_path)])
+    models_in.cache_clear()
+    try:
+        scenario = make_scenario("dc-drl", {"radio": "loud"})
+        scenario.reset([0])
+        policy = scenario.heuristics["all_edge"](scenario)
+        assert scenario.step(policy.act()).costs.max() < 0.05
+        assert "loud" in radio_names()
+    finally:
+        models_in.cache_clear()
+        sys.modules.pop(f"{radio.__name__}.loud", None)
 
 
 # --- radio ------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgebed.simulation.base import Heuristic, Parameters, parameter
 from edgebed.simulation.radio.shannon import shannon_bps
-from edgebed.simulation.random_streams import FloatArray
+from edgebed.simulation.random_streams import FloatArray, stream_keys, uniforms
 from edgebed.simulation.scenarios.dc_drl_epoch import run_epoch
 from edgebed.types import BoolArray, IntArray
 
@@ -103,20 +103,26 @@ class GreedySampled(UniformRandom):
 
     def act(self) -> IntArray:
         """See `Heuristic.act`."""
-        scenario, tries = self.scenario, self.options.m
+        batch = len(self.scenario.seeds)
         best = np.zeros(self.shape, np.int32)
-        least = np.full(len(best), np.inf)
-        candidates = self.scattered(self.draw(scenario.devices * tries)).reshape(len(best), tries, scenario.devices)
-        some = max(1, CANDIDATES_AT_ONCE // len(best))
-        for first in range(0, tries, some):
-            chosen = candidates[:, first : first + some]
-            costs = joint_costs(scenario, chosen)
+        least = np.full(batch, np.inf)
+        rows = np.arange(batch)
+        at_once = max(1, CANDIDATES_AT_ONCE // batch)
+        for first in range(0, self.options.m, at_once):
+            tried = self._candidates(first, min(at_once, self.options.m - first))
+            costs = joint_costs(self.scenario, tried)
             index = costs.argmin(axis=1)
-            rows = np.arange(len(best))
             better = costs[rows, index] < least
-            best[better] = chosen[rows, index][better]
+            best[better] = tried[rows, index][better]
             least[better] = costs[rows, index][better]
         return best
+
+    def _candidates(self, first: int, count: int) -> IntArray:
+        """Joint actions ``first`` and following of this step's ``m``, ``[B, count, N]``; of no batch."""
+        scenario = self.scenario
+        start = scenario.step_index * (self.options.m * scenario.devices) + first * scenario.devices
+        numbers = uniforms(stream_keys(scenario.seeds, "policy"), start, count * scenario.devices)
+        return self.scattered(numbers).reshape(-1, count, scenario.devices)
 
 
 class DescentOptions(Parameters, frozen=True):
