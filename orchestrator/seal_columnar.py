@@ -18,10 +18,13 @@ from edgebed.trace.runs import import_duckdb, sql_text
 from edgebed.trace.schema import EpochRecord, EventRecord, SampleRecord, TaskRecord, columns
 from edgebed.trace.segments import attempt_folder
 from orchestrator.columnar import ColumnWriter, Table, scan_of
-from orchestrator.seal import EPOCHS, MEMORY_LIMIT, SealedCounts, publish, write_table
+from orchestrator.seal import EPOCHS, SealedCounts, publish, write_table
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+_MEMORY_LIMIT = "1GB"
+"""A joint observation of 10,000 devices has 150,000 numbers, and a hundred of them are sorted together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class _Files:
 
 def _tabulate(files: _Files, folder: Path, scratch: Path) -> SealedCounts:
     # One thread: the order of rows, and of the sums of costs, is then the same every time.
-    settings = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": str(scratch / "spill")}
+    settings = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "temp_directory": str(scratch / "spill")}
     with import_duckdb("sealing a run").connect(str(scratch / "seal.duckdb"), config=settings) as connection:
         names = ", ".join(column.name for column in columns(TaskRecord))
         source = scan_of(files.tasks, TaskRecord)

@@ -81,13 +81,14 @@ def cost_of(cell: CellSpec, record: Record, used: Used, deadline_s: FloatArray) 
     """As `edgebed.trace.cost.task_cost` has it, ``[n]``; NaN where it is not known."""
     reward = cell.reward
     energy_j = used.device_energy_j + used.server_energy_j
-    done: FloatArray = reward.latency * record.latency_s + np.where(
-        record.latency_s > deadline_s, reward.miss_penalty, 0.0
-    )
-    failed: FloatArray | float = reward.latency * cell.timeouts.task_s + reward.miss_penalty
+    # In the order of additions that `task_cost` has, so that both come to the same bits.
+    done: FloatArray = reward.latency * record.latency_s
+    failed: FloatArray | float = reward.latency * cell.timeouts.task_s
     if reward.energy > 0:
         done = done + reward.energy * energy_j
         failed = failed + reward.energy * np.nan_to_num(energy_j)
+    failed = failed + reward.miss_penalty
+    done = done + np.where(record.latency_s > deadline_s, reward.miss_penalty, 0.0)
     return np.where(record.outcome == DONE, done, np.where(record.outcome == FAILED, failed, np.nan))
 
 

@@ -165,7 +165,7 @@ def summarise(run: Run) -> Summary:
                 row[0] for row in ask(connection, "SELECT DISTINCT deadline_s FROM counted ORDER BY 1").rows
             ),
             energy_label=energy_label,
-            notices=tuple(_notices(policies, flags, energy_label, _virtual(run))),
+            notices=(*_profile_notice(run), *_notices(policies, flags, energy_label, _virtual(run))),
             series=read_series(connection, run.manifest.hosts),
         )
 
@@ -324,6 +324,14 @@ _NOTICES_OF_FLAGS = {
     "recomputed": "Recomputed: {share} of the tasks have outcomes computed from an earlier run's.",
     "modelled": "Modelled: {share} of the tasks have stages that a model filled in.",
 }
+
+
+def _profile_notice(run: Run) -> list[str]:
+    """What a simulated run was simulated with; of other runs there is nothing to say."""
+    profile = run.manifest.profile
+    if not profile:
+        return []
+    return [f"Profile ({profile.get('kind', '')}): {profile.get('text', '') or profile.get('file', '')}."]
 
 
 def _virtual(run: Run) -> list[str]:

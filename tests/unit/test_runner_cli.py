@@ -47,9 +47,8 @@ def files(folder: Path, connection: str = "local", **changes: object) -> list[st
 @pytest.mark.parametrize(
     ("backend", "text"),
     [
-        ("simulated", "--backend simulated comes later; available now: hosts"),
-        ("replayed", "--backend replayed comes later; available now: hosts"),
-        ("magic", "--backend: there is no 'magic'; available now: hosts; later: simulated, replayed"),
+        ("replayed", "--backend replayed: `edgebed replay RUN` does that; available here: hosts, simulated"),
+        ("magic", "--backend: there is no 'magic'; available: hosts, simulated"),
     ],
 )
 def test_backends_that_are_not_there(
