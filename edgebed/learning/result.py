@@ -19,13 +19,13 @@ class Measure(msgspec.Struct, kw_only=True):
     """One number of a training.
 
     Attributes:
-        by_seed: mean of the last evaluations, in the plan's order of seeds.
-        mean: over seeds.
-        ci95: Student's t interval over seeds, ``[low, high]``; None with a single seed.
+        by_seed: mean of the last evaluations, in the plan's order of seeds; None where one of them has no value.
+        mean: over seeds; None where one has none.
+        ci95: Student's t interval over seeds, ``[low, high]``; None with a single seed, or without a mean.
     """
 
-    by_seed: list[float]
-    mean: float
+    by_seed: list[float | None]
+    mean: float | None
     ci95: list[float] | None
 
 
@@ -53,11 +53,10 @@ def training_result(plan: TrainingPlan, lines: Sequence[MetricLine]) -> Training
     if not evaluated:
         return None
     last = evaluated[-plan.training.average_last :]
-    measures = {}
-    for name in last[-1].evaluation:
-        by_seed = [_mean([line.evaluation[name][index] or 0.0 for line in last]) for index in range(len(plan.seeds))]
-        interval = t_interval(by_seed)
-        measures[name] = Measure(by_seed=by_seed, mean=_mean(by_seed), ci95=list(interval) if interval else None)
+    measures = {
+        name: _measure([_mean([line.evaluation[name][index] for line in last]) for index in range(len(plan.seeds))])
+        for name in last[-1].evaluation
+    }
     return TrainingResult(
         learner=plan.learner,
         scenario=plan.scenario,
@@ -79,5 +78,13 @@ def write_result(training: Path, plan: TrainingPlan) -> TrainingResult | None:
     return result
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+def _measure(by_seed: list[float | None]) -> Measure:
+    known = [value for value in by_seed if value is not None]
+    interval = t_interval(known) if len(known) == len(by_seed) else None
+    return Measure(by_seed=by_seed, mean=_mean(by_seed), ci95=list(interval) if interval else None)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where a value is: a mean of what happens to be known would be one of something else."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None

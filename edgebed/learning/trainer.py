@@ -207,7 +207,7 @@ class Trainer:
                 seed=settings.evaluation_seed,
             )
             for name, value in {RETURN: one.return_mean, **one.metric_means}.items():
-                found.setdefault(name, []).append(value)
+                found.setdefault(name, []).append(value if math.isfinite(value) else None)
         self._last[RETURN] = _mean(found[RETURN])
         self._append(MetricLine(steps=learner.steps, evaluation=found), metrics, boards)
 

@@ -161,14 +161,18 @@ def _result_table(plan: TrainingPlan, result: TrainingResult | None) -> str:
     heads = "".join(f"<th>{html.escape(head)}</th>" for head in ("", "mean", "95 % interval", *_seed_heads(plan)))
     rows = []
     for name, measure in result.measures.items():
-        interval = "one seed" if measure.ci95 is None else f"{measure.ci95[0]:.5g} to {measure.ci95[1]:.5g}"
-        cells = [name, f"{measure.mean:.5g}", interval, *(f"{value:.5g}" for value in measure.by_seed)]
+        interval = "" if measure.ci95 is None else f"{measure.ci95[0]:.5g} to {measure.ci95[1]:.5g}"
+        cells = [name, _shown(measure.mean), interval, *map(_shown, measure.by_seed)]
         rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
     return (
         f"<p>After {result.steps} environment steps a seed; mean of the last {result.evaluations} evaluations of "
         f"{result.episodes} episodes each, without exploration; interval over {len(result.seeds)} seeds.</p>\n"
         f"<table><tr>{heads}</tr>{''.join(rows)}</table>"
     )
+
+
+def _shown(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.5g}"
 
 
 def _seed_heads(plan: TrainingPlan) -> list[str]:

@@ -138,7 +138,8 @@ def _say(folder: Path, state: str, result: TrainingResult | None, restarts: int,
     if result is not None:
         for name, measure in result.measures.items():
             spread = "" if measure.ci95 is None else f" (95 % interval {measure.ci95[0]:.4g} to {measure.ci95[1]:.4g})"
-            output.text(f"{name}: {measure.mean:.5g}{spread}")
+            mean = "not known" if measure.mean is None else f"{measure.mean:.5g}"
+            output.text(f"{name}: {mean}{spread}")
     if state == "complete":
         output.text(f"policies: {where}/policies, report: {where}/report.html")
     else:

@@ -21,6 +21,8 @@ from edgebed.learning.checkpoint import (
 )
 from edgebed.learning.generators import pack_generator, unpack_generator
 from edgebed.learning.metrics import METRICS_FILE, MetricLine, MetricsFile, read_metrics
+from edgebed.learning.result import training_result
+from edgebed.learning.training_plan import TrainingSettings, resolve
 from edgebed.randomness import stream
 
 
@@ -160,3 +162,34 @@ class TestMetrics:
         self.written(tmp_path)
         with pytest.raises(BadInput, match="has 3 lines; the checkpoint was written after 5"):
             MetricsFile(tmp_path, 5)
+
+
+class TestResult:
+    PLAN = resolve("cross_entropy", "dc-drl", [3, 4], 100, {}, {"n": 2}, TrainingSettings(average_last=2))
+
+    def lines(self, *evaluations: dict[str, list[float | None]]) -> list[MetricLine]:
+        """Evaluations, each after a chunk of learning."""
+        found = []
+        for number, evaluation in enumerate(evaluations):
+            found.append(MetricLine(steps=10 * number, learning={"loss": [0.0, 0.0]}))
+            found.append(MetricLine(steps=10 * number, evaluation=evaluation))
+        return found
+
+    def test_is_the_mean_of_the_last_evaluations_with_an_interval_over_seeds(self) -> None:
+        result = training_result(
+            self.PLAN, self.lines({"return_mean": [9.0, 9.0]}, {"return_mean": [1.0, 5.0]}, {"return_mean": [3.0, 7.0]})
+        )
+        assert result is not None
+        measure = result.measures["return_mean"]
+        assert (measure.by_seed, measure.mean, result.steps, result.evaluations) == ([2.0, 6.0], 4.0, 20, 2)
+        assert measure.ci95 == pytest.approx([4.0 - 12.706205 * 2.0, 4.0 + 12.706205 * 2.0])
+
+    def test_what_is_not_known_is_not_made_up(self) -> None:
+        first, second = {"energy_j": [1.0, None]}, {"energy_j": [3.0, 5.0]}
+        result = training_result(self.PLAN, self.lines(first, second))
+        assert result is not None
+        measure = result.measures["energy_j"]
+        assert (measure.by_seed, measure.mean, measure.ci95) == ([2.0, None], None, None)
+
+    def test_before_the_first_evaluation_there_is_none(self) -> None:
+        assert training_result(self.PLAN, [MetricLine(steps=1, learning={"loss": [0.0, 0.0]})]) is None
