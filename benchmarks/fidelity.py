@@ -85,7 +85,7 @@ def verdict(metric: str, error: dict[str, float]) -> str:
     """Is the error below the target, or below what repeats differ by?"""
     if error["value"] <= TARGETS[metric]:
         return "yes"
-    return "no less than repeats differ: yes" if error["value"] <= error["repeat"] else "no"
+    return "yes: below the repeat difference" if error["value"] <= error["repeat"] else "no"
 
 
 def _error(metric: str, error: dict[str, float] | None) -> str:
