@@ -28,6 +28,7 @@ def test_registered_name_is_the_spec_s_name(name: str) -> None:
     [
         {"n": 1, "channels": 1},
         {"n": 20, "steps": 7},
+        {"n": 40, "steps": 7},
         {"speed_mps": 30.0},
         {"own_positions": True, "speed_mps": 1.5},
         {"radio": "orthogonal", "server": "concurrent"},

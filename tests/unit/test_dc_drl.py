@@ -136,6 +136,23 @@ def test_every_epoch_is_as_the_equations_say(n: int) -> None:
         assert step.reward[0] == pytest.approx(-sum(costs), rel=1e-6)
 
 
+@pytest.mark.parametrize("n", [10, 33])
+def test_an_environment_is_the_same_to_the_bit_in_a_large_batch(n: int) -> None:
+    """Vector instructions, ways of adding up and of ordering differ with the size of arrays; results do not."""
+    rng = np.random.default_rng(0)
+    actions = rng.integers(0, 6, (20, 700, n)) * rng.integers(0, 2, (20, 700, n))
+    together = made(n=n)
+    together.reset(np.arange(700))
+    steps = [together.step(each) for each in actions]
+    for low, high in ((0, 1), (699, 700), (3, 250)):
+        apart = made(n=n)
+        apart.reset(np.arange(low, high))
+        for each, expected in zip(actions, steps, strict=True):
+            found = apart.step(each[low:high])
+            assert (found.costs == expected.costs[low:high]).all()
+            assert (found.reward == expected.reward[low:high]).all()
+
+
 def test_the_state_is_seven_numbers_a_device_and_three() -> None:
     scenario = made(n=4)
     scenario.reset([1, 2])
