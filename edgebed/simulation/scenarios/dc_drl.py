@@ -43,7 +43,7 @@ class DcDrl(Scenario):
 
     spec: ClassVar[ScenarioSpec] = ScenarioSpec(
         name="dc-drl",
-        title="binary offloading over channels that interfere, to one edge server",
+        title="Binary offloading over channels that interfere, to one edge server",
         paper="Qiu et al. 2021, Distributed and collective deep reinforcement learning for computation offloading: "
         "a practical perspective",
         parameters=DcDrlParameters,
