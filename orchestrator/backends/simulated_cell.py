@@ -52,7 +52,7 @@ class SimulatedCell:
             )
         again = f" again {replica}" if replica else ""
         self.cell = spec
-        self.testbed = testbed.in_cell(spec.seed, f"{spec.policy}{again}")
+        self.testbed = testbed.in_cell(spec.seed, spec.policy, replica)
         self.start_s = start_s
         self.spec = ObservationSpec(tuple(spec.devices), tuple(spec.servers), spec.channels.count)
         self.rate_bps = spec.channels.rate_bps if spec.channels.model == "share" else 0.0

@@ -19,7 +19,7 @@ from orchestrator.calibration.ranking import RANKED, Pair, ordered_pairs
 from orchestrator.calibration.sides import Group, RunTasks, name_of, read_tasks
 from orchestrator.calibration.traces import Provenance, Trace, check_alike, compare_provenance, facts_of
 
-REPLICAS = 5
+REPLICAS = 8
 """How often each plan is simulated: the simulation's own chance is then small against that of the measurement."""
 
 Simulate = Callable[[Trace, frozenset[str], int], RunTasks]

@@ -25,6 +25,8 @@ from edgebed.simulation.testbed.profile import DeviceProfile, Host, Power, Profi
 
 HostType = TypeVar("HostType", bound=Host)
 
+_GOLDEN = (5.0**0.5 - 1.0) / 2.0
+
 
 class HostFacts(Protocol):
     """What a hosts file says of a host; `orchestrator.inventory.Host` is one."""
@@ -160,18 +162,20 @@ class Testbed:
         self._server_overhead_s = self._there.each(lambda each: each.compute.overhead_s)
         self._server_frame_s = self._there.each(lambda each: each.compute.seconds_per_frame)
 
-    def drift_of(self, seed: int, cell: str) -> float:
+    def drift_of(self, seed: int, cell: str, replica: int = 0) -> float:
         """How long everything computes in one cell, relative to a usual one.
 
         Args:
             seed: of the cell.
             cell: what else tells it apart, its policy say.
+            replica: of the same cell; few of them already cover the drift evenly (an additive recurrence).
         """
-        return float(draw(self.profile.drift, uniforms(stream_keys([seed], "testbed", "drift", cell), 0, 1))[0, 0])
+        chance = uniforms(stream_keys([seed], "testbed", "drift", cell), 0, 1)
+        return float(draw(self.profile.drift, (chance + replica * _GOLDEN) % 1.0)[0, 0])
 
-    def in_cell(self, seed: int, cell: str) -> Testbed:
+    def in_cell(self, seed: int, cell: str, replica: int = 0) -> Testbed:
         """The testbed as it is in one cell, all its hosts a little faster or slower; see `drift_of`."""
-        drift = self.drift_of(seed, cell)
+        drift = self.drift_of(seed, cell, replica)
         if drift == 1.0:
             return self
         other = copy.copy(self)
