@@ -24,7 +24,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
 ) -> None:
     """Make a run folder of a foreign trace: a CSV file, and a mapping of its columns."""
-    from orchestrator.importing.mapping_file import load_mapping
+    from orchestrator.importing.mapping_file import load_mapping, not_mapped
     from orchestrator.importing.run import import_run
     from orchestrator.importing.source import read_source
 
@@ -37,12 +37,19 @@ def command(
     out.text(f"{folder}: {len(tasks)} tasks, {manifest.verdict}")
     for reason in manifest.reasons:
         out.text(f"  {reason}")
+    missing = not_mapped(read)
+    if missing:
+        out.note(
+            f"not mapped: {', '.join(missing)}. Without these it can be reported and exported, but `edgebed replay` takes "
+            "all outcomes as they were recorded, and `edgebed calibrate` has nothing to fit"
+        )
     out.answer(
         {
             "run": str(folder),
             "state": manifest.state,
             "verdict": manifest.verdict,
             "reasons": manifest.reasons,
+            "not_mapped": missing,
             **{name: manifest.counts[name] for name in ("planned", "done", "failed", "unknown")},
         }
     )

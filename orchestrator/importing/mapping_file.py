@@ -10,7 +10,7 @@ import msgspec
 from pydantic import Field, ValidationError, model_validator
 
 from edgebed.errors import Problem
-from edgebed.trace.schema import SCHEMA_VERSION, TaskRecord
+from edgebed.trace.schema import SCHEMA_VERSION, STAGES, TaskRecord
 from edgebed.types import Outcome, Site
 from orchestrator.documents import load_document
 from orchestrator.experiment_file import RewardChoice
@@ -129,6 +129,15 @@ class ImportMap(Strict):
             wrong = sorted({str(one) for one in meant} - set(allowed))
             if wrong:
                 yield ("columns", name), f"means {', '.join(wrong)}; allowed: {', '.join(allowed)}"
+
+
+FOR_REPLAY = ("requested_site", "decision_s", *STAGES, "frames", "cycles")
+"""What replaying with another policy and calibrating need besides."""
+
+
+def not_mapped(mapping: ImportMap) -> list[str]:
+    """The columns of `FOR_REPLAY` that a mapping does not have."""
+    return [name for name in FOR_REPLAY if name not in mapping.columns]
 
 
 def load_mapping(path: Path) -> ImportMap:

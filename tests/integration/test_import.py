@@ -59,6 +59,8 @@ def test_rows_are_in_our_columns_and_units(imported: Any) -> None:
     assert status == 0
     answer = json.loads([line for line in printed.splitlines() if line.startswith("{")][-1])
     assert (answer["planned"], answer["done"], answer["unknown"], answer["state"]) == (6, 5, 1, "complete")
+    assert {"requested_site", "uplink_s", "cycles"} <= set(answer["not_mapped"])
+    assert "not mapped: requested_site, decision_s" in printed, "what a replay would need is told of"
     rows = run.query("FROM tasks").records()
     assert [(row["policy"], row["device_id"], row["epoch"]) for row in rows] == [
         ("other", "n1", 0),
