@@ -20,7 +20,7 @@ from edgebed.learning.executor.ray import RayExecutor
 from edgebed.learning.testing import CountingCell, check_learner
 from orchestrator.cli import main
 from tests.learning.test_learners import small_task
-from tests.learning.training import CROSS_ENTROPY, only_training, result_of, start, train, wait_for
+from tests.learning.training import CROSS_ENTROPY, only_training, press_ctrl_c, result_of, start, train, wait_for
 from tests.unit.test_executors import added, expected, task  # the same cells, and the same answers
 
 
@@ -58,7 +58,7 @@ def test_ray_listens_on_loopback_only_and_ends(tmp_path: Path) -> None:
         if connection.pid in family and connection.status == psutil.CONN_LISTEN
     }
     assert addresses == {"127.0.0.1"}
-    process.send_signal(signal.SIGINT)
+    press_ctrl_c(process)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 130, errors
     wait_for(lambda: not [pid for pid in family if psutil.pid_exists(pid)])

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import signal
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tests.learning.training import (
     answer_of,
     edgebed,
     only_training,
+    press_ctrl_c,
     result_of,
     start,
     train,
@@ -146,9 +146,10 @@ class TestStoppedAndResumed:
         assert result_of(folder) == undisturbed
 
     def test_ctrl_c_stores_and_says_how_to_go_on(self, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
-        process = start("train", *CROSS_ENTROPY, "--steps", "12000", "--runs", tmp_path)
+        words = ("--steps", "12000", "--runs", tmp_path, "--executor", "processes")
+        process = start("train", *CROSS_ENTROPY, *words)
         wait_for(lambda: list(tmp_path.glob("*/2*/policies/seed-1/policy.json")), process)
-        process.send_signal(signal.SIGINT)
+        press_ctrl_c(process)
         output, errors = process.communicate(timeout=120)
         assert process.returncode == 130, errors
         folder = only_training(tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -42,13 +44,19 @@ def answer_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def start(*words: str | Path) -> subprocess.Popen[str]:
-    """Start a command line and leave it running."""
+    """Start a command line, in a process group of its own, and leave it running."""
     return subprocess.Popen(
         [sys.executable, "-m", "orchestrator", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
+
+
+def press_ctrl_c(process: subprocess.Popen[str]) -> None:
+    """As a terminal does it: the whole group gets the signal, workers included."""
+    os.killpg(process.pid, signal.SIGINT)
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
