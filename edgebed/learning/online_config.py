@@ -11,7 +11,7 @@ from edgebed.errors import BadInput
 from edgebed.learning.base import LearnerConfig, parameter
 
 
-class OnlineConfig(LearnerConfig):
+class OnlineConfig(LearnerConfig, frozen=True):
     """Settings of learning online; ``learn: {kind: online, ...}`` in an experiment."""
 
     updates: Annotated[int, parameter("1", "gradient steps for each joint transition", ge=1, le=1000)] = 4
