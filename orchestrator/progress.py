@@ -224,6 +224,6 @@ class LiveDisplay:
         return self._bar
 
 
-def display_for(clock: Clock, is_terminal: Callable[[], bool] = sys.stderr.isatty) -> Display:
+def display_for(clock: Clock, is_terminal: Callable[[], bool] | None = None) -> Display:
     """What suits standard error."""
-    return LiveDisplay(clock) if is_terminal() else PlainDisplay(clock)
+    return LiveDisplay(clock) if (is_terminal or sys.stderr.isatty)() else PlainDisplay(clock)

@@ -188,6 +188,8 @@ class CellReplay:
 
     def _refusal_s(self, batch: Batch, rows: IndexArray) -> np.ndarray:  # type: ignore[type-arg]
         """Recorded refusals have no stages; a small message there and one back take about what a result does, twice."""
+        if isinstance(self._queues, SteadyQueues):
+            return np.zeros(len(rows))  # nobody is refused there
         known = batch.refusal_s[rows]
         if not np.isnan(known).any():
             return known

@@ -287,7 +287,7 @@ class SteadyQueues:
         rate_bps = 8.0 * tasks["bytes"][back] / tasks["uplink_s"][back]
         key, at_s = tasks.index("device", back), tasks["known_s"][back]
         first = self._measured_bps[key] == 0
-        if first.any():  # the first measurement is taken as it is
+        if first.any():  # the first measurement is taken as it is, and moving towards itself changes nothing
             order = back[first][np.argsort(at_s[first], kind="stable")][::-1]
             self._measured_bps[tasks.index("device", order)] = 8.0 * tasks["bytes"][order] / tasks["uplink_s"][order]
         _smooth(self._measured_bps, key, at_s, rate_bps, DEVICE_SMOOTHING)
@@ -399,7 +399,8 @@ def in_turn(key: IndexArray, order_s: FloatArray, work: Callable[[IndexArray, In
     """Do something for the first of each key, then for the second of each, and so on.
 
     Args:
-        key: ``[n]``, of the queue. order_s: ``[n]``, who comes first in it; of two equal ones the first in the array.
+        key: ``[n]``, of the queue.
+        order_s: ``[n]``, who comes first in it; of two equal ones the first in the array.
         work: gets positions, no two of one key, and their keys.
     """
     if not len(key):
@@ -414,12 +415,16 @@ def in_turn(key: IndexArray, order_s: FloatArray, work: Callable[[IndexArray, In
 
 
 def _smooth(means: FloatArray, key: IndexArray, order_s: FloatArray, values: FloatArray, weight: float) -> None:
-    """Move each key's running mean towards its values, in their order."""
-
-    def move(rows: IndexArray, keys: IndexArray) -> None:
-        means[keys] += weight * (values[rows] - means[keys])
-
-    in_turn(key, order_s, move)
+    """Move each key's running mean towards its values, in their order, all at once: each counts for what is left of it."""
+    if not len(key):
+        return
+    order = np.lexsort((order_s, key))
+    keys = key[order]
+    counts = np.bincount(keys, minlength=len(means))
+    last = np.cumsum(counts)[keys] - 1
+    left = weight * (1.0 - weight) ** (last - np.arange(len(keys)))
+    means *= (1.0 - weight) ** counts
+    means += np.bincount(keys, left * values[order], len(means))
 
 
 def _sum(key: IndexArray, values: FloatArray, where: BoolArray, size: int) -> FloatArray:

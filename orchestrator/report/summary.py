@@ -15,6 +15,7 @@ from edgebed.trace.runs import Run
 from edgebed.trace.schema import STAGES
 from orchestrator.measures import SeedMeasures, ask, counted_tasks, seed_measures
 from orchestrator.provenance import VIRTUAL
+from orchestrator.replay.text import replay_lines
 from orchestrator.report.series import Series, read_series
 from orchestrator.statistics import Interval, PairedDifference, paired_difference, t_interval
 
@@ -165,7 +166,11 @@ def summarise(run: Run) -> Summary:
                 row[0] for row in ask(connection, "SELECT DISTINCT deadline_s FROM counted ORDER BY 1").rows
             ),
             energy_label=energy_label,
-            notices=(*_profile_notice(run), *_notices(policies, flags, energy_label, _virtual(run))),
+            notices=(
+                *replay_lines(run.manifest.replay),
+                *_profile_notice(run),
+                *_notices(policies, flags, energy_label, _virtual(run)),
+            ),
             series=read_series(connection, run.manifest.hosts),
         )
 
