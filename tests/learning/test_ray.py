@@ -16,7 +16,7 @@ import pytest
 from edgebed.errors import BadInput, WorkFailed
 from edgebed.learning import learner_class
 from edgebed.learning.executor import make_executor
-from edgebed.learning.executor.ray import RayExecutor
+from edgebed.learning.executor.ray import RayExecutor, remove_left_folders
 from edgebed.learning.testing import CountingCell, check_learner
 from orchestrator.cli import main
 from tests.learning.test_learners import small_task
@@ -62,6 +62,18 @@ def test_ray_listens_on_loopback_only_and_ends(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 130, errors
     wait_for(lambda: not [pid for pid in family if psutil.pid_exists(pid)])
+
+
+def test_a_killed_training_takes_its_ray_along(tmp_path: Path) -> None:
+    process = start("train", *CROSS_ENTROPY, "--steps", "400000", "--runs", tmp_path, "--executor", "ray")
+    wait_for(lambda: actors_of(process.pid), process)
+    family = [one.pid for one in psutil.Process(process.pid).children(recursive=True)]
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not [pid for pid in family if psutil.pid_exists(pid)])
+    (left,) = Path("/tmp").glob(f"edgebed-ray-{process.pid}-*")
+    remove_left_folders()
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "dc_drl"])

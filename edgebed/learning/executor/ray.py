@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from edgebed import __version__
 from edgebed.errors import BadInput, MissingExtra, WorkFailed
 from edgebed.learning.base import Cell, CellWorker
@@ -26,6 +28,7 @@ from edgebed.learning.executor.recovering import Handle, RecoveringExecutor, Wor
 from edgebed.learning.executor.serving import Server
 
 OBJECT_STORE_BYTES = 512 << 20
+_FOLDERS, _FOLDER = Path("/tmp"), "edgebed-ray-"  # noqa: S108
 _CONNECT_S = 5.0
 
 _QUIET = {
@@ -67,7 +70,8 @@ class RayExecutor(RecoveringExecutor):
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if address is None:
             # Not the default folder, whose logs stay for ever; and a short path, for the sockets in it.
-            self._folder = Path(tempfile.mkdtemp(prefix="edgebed-ray-", dir="/tmp"))
+            remove_left_folders()
+            self._folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=_FOLDERS))
             settings |= {
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
@@ -178,6 +182,14 @@ def check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
     except OSError as error:
         raise BadInput(_no_cluster(address, str(error))) from None
+
+
+def remove_left_folders() -> None:
+    """Remove the folders of Ray whose program was killed before it could."""
+    for folder in _FOLDERS.glob(f"{_FOLDER}*-*"):
+        pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)) and folder.stat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _no_cluster(address: str, reason: str) -> str:
