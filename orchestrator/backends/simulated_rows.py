@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from device_agent.energy import joined_sources
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.chance import correct_frames, device_keys
-from edgebed.simulation.testbed.hosts import Testbed, Work
+from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, OUTCOMES, REASONS, FloatArray, IndexArray
 from edgebed.simulation.testbed.profile import Host
 from edgebed.trace.schema import STAGES, EpochRecord, EventRecord, TaskRecord
@@ -26,8 +26,8 @@ SIMULATED = "simulated"
 SITES = tuple(site.label for site in Site)
 STOPPED, NOT_RUN = "stopped", "not_run"
 
-_CORRECT_BATCH = 65536
-"""Tasks whose frames are judged at a time, so that memory does not grow with the trace."""
+_BATCH = 65536
+"""Tasks whose chances are drawn again at a time, so that these take no memory to speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,6 @@ def task_table(simulated: SimulatedCell, stopped_s: float) -> Table:
     cell, tasks, record, testbed = simulated.cell, simulated.tasks, simulated.record, simulated.testbed
     rows = len(tasks)
     reason = close_open(simulated, stopped_s)
-    work = simulated.work(np.arange(rows))
     used = used_of(testbed, record, tasks.slot)
     is_done, is_decided = record.outcome == DONE, record.decided_by != NOWHERE
     is_sent = is_decided & (record.edge_frames > 0)
@@ -133,11 +132,11 @@ def task_table(simulated: SimulatedCell, stopped_s: float) -> Table:
         "task_id": Written(f'concat({_quoted(cell.cell_id + "/")}, "slot name", \'/\', "task number")'),
         "content_id": Written(f'concat({_quoted(f"{cell.workload}/{cell.seed}/")}, "slot name", \'/\', "task number")'),
         "arrived_s": simulated.start_s + tasks.offset_s,
-        "payload_bytes": work.bytes_of(tasks.frames).astype(np.int64),
+        "payload_bytes": _clip_bytes(simulated, tasks.frames).astype(np.int64),
         "frames": tasks.frames,
         "cycles": tasks.frames * testbed.profile.cycles_per_frame,
         "deadline_s": tasks.deadline_s,
-        **_link_columns(simulated, work, is_sent & is_done),
+        **_link_columns(simulated, is_sent & is_done),
         "requested_site": Names(record.requested_site, SITES),
         "requested_server": Names(np.where(asked_edge, record.requested_server, NOWHERE), tuple(cell.servers)),
         "requested_channel": where_known(record.requested_channel, asked_edge),
@@ -190,14 +189,23 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _link_columns(simulated: SimulatedCell, work: Work, is_sent: BoolArray) -> dict[str, Any]:
+def _link_columns(simulated: SimulatedCell, is_sent: BoolArray) -> dict[str, Any]:
     record, tasks = simulated.record, simulated.tasks
     paced_bps = simulated.testbed.link_rate_bps[tasks.slot]
     rate_bps = np.where(np.isnan(record.granted_bps), np.where(paced_bps > 0, paced_bps, np.nan), record.granted_bps)
-    bits = 8.0 * work.bytes_of(np.maximum(record.edge_frames, 0))
+    bits = 8.0 * _clip_bytes(simulated, np.maximum(record.edge_frames, 0))
     is_timed = is_sent & (record.air_s > 0)
     measured_bps = np.divide(bits, record.air_s, out=np.full(len(bits), np.nan), where=is_timed)
     return {"link_rate_bps": rate_bps, "link_rate_measured_bps": measured_bps}
+
+
+def _clip_bytes(simulated: SimulatedCell, frames: IndexArray) -> FloatArray:
+    """Size of so many frames of each task, ``[n]``; a batch at a time, as a task's chances take more room than it."""
+    parts = [np.zeros(0)]
+    for start in range(0, len(frames), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(frames)))
+        parts.append(simulated.work(rows).bytes_of(frames[rows]))
+    return np.concatenate(parts)
 
 
 def _energy_sources(testbed: Testbed, record: Record, slot: IndexArray) -> Names:
@@ -223,8 +231,8 @@ def _correct(simulated: SimulatedCell, is_done: BoolArray) -> NDArray[Any]:
     keys = device_keys(cell.seed, cell.devices, "frame")[tasks.slot]
     found = np.zeros(len(tasks), np.int64)
     position = np.arange(int(tasks.frames.max(initial=1)))
-    for start in range(0, len(tasks), _CORRECT_BATCH):
-        part = slice(start, start + _CORRECT_BATCH)
+    for start in range(0, len(tasks), _BATCH):
+        part = slice(start, start + _BATCH)
         stays = position < (tasks.frames[part] - edge_frames[part])[:, None]
         accuracy = np.where(stays, here[part, None], there[part, None])
         found[part] = correct_frames(keys[part], tasks.index[part], tasks.frames[part], accuracy)
