@@ -8,7 +8,7 @@ not started and makes what was sent unknown.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Any
@@ -102,8 +102,9 @@ class Lane:
         self._jobs: list[deque[Part]] = [deque() for _ in range(devices)]
         self.running: list[Part | None] = [None] * devices
         self.waiting_frames = [0] * devices
-        self._uplinks: list[deque[Part]] = [deque() for _ in range(devices * servers)]
-        self.uploading: list[Part | None] = [None] * (devices * servers)
+        # By uplink, ``device * servers + server``; of a million of them only few are in use.
+        self._uplinks: defaultdict[int, deque[Part]] = defaultdict(deque)
+        self.uploading: dict[int, Part] = {}
         self.waiting_bytes = [0.0] * devices
         self._queues: list[deque[Part]] = [deque() for _ in range(servers)]
         self.serving: list[list[Part]] = [[] for _ in range(servers)]
@@ -212,7 +213,9 @@ class Lane:
                 self._offload(each)
             else:
                 self._execute(each)
-        if not part.is_told:
+        # What runs here is let finish, so that its time-out would change nothing.
+        is_certain = part.twin is None and part.state == _RUNNING
+        if not part.is_told and not is_certain:
             self._at(part.limit_s, _TIMED_OUT, part)
 
     # -- on the device ------------------------------------------------------------------------------------------------
@@ -266,11 +269,11 @@ class Lane:
         uplink = part.device * self.layout.servers + part.server
         self._uplinks[uplink].append(part)
         self.waiting_bytes[part.device] += part.bytes
-        if self.uploading[uplink] is None:
+        if uplink not in self.uploading:
             self._upload_next(uplink)
 
     def _upload_next(self, uplink: int) -> None:
-        self.uploading[uplink] = None
+        self.uploading.pop(uplink, None)
         waiting = self._uplinks[uplink]
         while waiting:
             part = waiting.popleft()
@@ -278,6 +281,7 @@ class Lane:
                 self.waiting_bytes[part.device] -= part.bytes
                 self._upload(part, uplink)
                 return
+        del self._uplinks[uplink]
 
     def _upload(self, part: Part, uplink: int) -> None:
         server, now_s = part.server, self.now_s
@@ -322,13 +326,13 @@ class Lane:
         if part.state == _UPLOADING and not part.is_refused:
             part.state = _SENT_OFF
             self._at(self.now_s + (part.uplink_s - part.hold_s), _RECEIVED, part)
-        if self.uploading[uplink] is part:
+        if self.uploading.get(uplink) is part:
             self._upload_next(uplink)
 
     def _on_refused(self, part: Part) -> None:
         uplink = part.device * self.layout.servers + part.server
         is_open = part.state == _UPLOADING
-        if self.uploading[uplink] is part:
+        if self.uploading.get(uplink) is part:
             self._upload_next(uplink)
         if is_open:
             self._refuse(part, QUEUE_FULL)

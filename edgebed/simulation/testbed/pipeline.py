@@ -180,8 +180,8 @@ class Pipeline:
         layout = self.layout
         unsent = np.zeros((len(self._lanes), layout.devices))
         for number, lane in enumerate(self._lanes):
-            for uplink, part in enumerate(lane.uploading):
-                if part is not None and part.hold_s > 0:
+            for uplink, part in lane.uploading.items():
+                if part.hold_s > 0:
                     left = max(0.0, 1.0 - (self.now_s - part.upload_s) / part.hold_s)
                     unsent[number, uplink // layout.servers] += left * part.bytes
         return unsent
