@@ -68,18 +68,21 @@ def fit_link(rows: Rows, rate_bps: float, round_trip_s: float, others: Link | No
     if not fits.any():
         return None
     size, on_the_way_s = uploaded_bytes(rows)[fits], rows["uplink_s"][fits]
-    held = _held_s(rows, sent)
-    known = ~np.isnan(held[fits])
-    paced_bps = rate_bps or _rate_of(size, on_the_way_s)
-    hold_s, ratio = _holding(size[known], held[fits][known], paced_bps)
-    kept_s = hold_s + (8 * size / paced_bps if paced_bps else 0.0) * float(np.mean(ratio))
+    held = _held_s(rows, sent)[fits]
+    known = ~np.isnan(held)
+    fitted_bps = 0.0 if rate_bps else _rate_of(size[~_has_rate(rows)[fits]], on_the_way_s[~_has_rate(rows)[fits]])
+    # What a channel granted, or the hosts file paces to; where nobody limits it, what was fitted.
+    row_bps = np.where(_has_rate(rows)[fits], rows["link_rate_bps"][fits], fitted_bps)
+    bare_s = np.divide(8 * size, row_bps, out=np.zeros(len(size)), where=row_bps > 0)
+    hold_s, ratio = _holding(bare_s[known], held[known])
+    kept_s = hold_s + bare_s * float(np.mean(ratio))
     # Where the occupancy itself is known its variation is not counted a second time as the last byte's.
-    own_s = np.where(known, held[fits], kept_s)
+    own_s = np.where(known, held, kept_s)
     use = known if known.sum() >= LEAST_PAIRS else np.ones(len(size), np.bool_)
     delay = np.maximum(0.0, (on_the_way_s - own_s)[use])
     refusals = _refusals_s(rows)
     link = Link(
-        rate_bps=None if rate_bps else paced_bps,
+        rate_bps=None if rate_bps else fitted_bps,
         paced_bps=rate_bps,
         time_ratio=stored_quantiles(ratio),
         hold_s=hold_s,
@@ -93,9 +96,14 @@ def fit_link(rows: Rows, rate_bps: float, round_trip_s: float, others: Link | No
     return LinkFit(link, int(fits.sum()), int(known.sum()), rms, len(refusals))
 
 
+def _has_rate(rows: Rows) -> BoolArray:
+    """Uploads that somebody limited, and to how much is in the row."""
+    return np.asarray(np.nan_to_num(rows["link_rate_bps"]) > 0)
+
+
 def _rate_of(size: FloatArray, on_the_way_s: FloatArray) -> float:
-    """Rate of a link that nobody paces, from how the time grows with the bytes; 0: it does not."""
-    if np.std(size) < LEAST_BYTES_SPREAD * np.mean(size):
+    """Rate of a link that nobody limits, from how the time grows with the bytes; 0: it does not."""
+    if len(size) < LEAST_PAIRS or np.std(size) < LEAST_BYTES_SPREAD * np.mean(size):
         return 0.0
     slope = fit_line(size, on_the_way_s).slope
     return 8.0 / slope if slope > 0 else 0.0
@@ -119,13 +127,13 @@ def _held_s(rows: Rows, sent: BoolArray) -> FloatArray:
     return held
 
 
-def _holding(size: FloatArray, held_s: FloatArray, rate_bps: float) -> tuple[float, FloatArray]:
-    """Fixed seconds of an upload, and the ratios of its time in proportion to the bytes."""
-    if len(size) < LEAST_PAIRS or rate_bps <= 0:
+def _holding(bare_s: FloatArray, held_s: FloatArray) -> tuple[float, FloatArray]:
+    """Fixed seconds of an upload, and the ratios of its time to what its bytes take at their rate."""
+    timed = bare_s > 0
+    if timed.sum() < LEAST_PAIRS:
         return 0.0, np.ones(1)
-    bare_s = 8 * size / rate_bps
-    hold_s = max(0.0, float(np.median(held_s - bare_s)))
-    return hold_s, np.maximum(0.0, held_s - hold_s) / bare_s
+    hold_s = max(0.0, float(np.median((held_s - bare_s)[timed])))
+    return hold_s, np.maximum(0.0, held_s[timed] - hold_s) / bare_s[timed]
 
 
 def _refusals_s(rows: Rows) -> FloatArray:
