@@ -162,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--tasks", type=int, nargs="+", default=[200_000, 800_000])
     parser.add_argument("--devices", type=int, default=200)
-    parser.add_argument("--policy", default="queue_threshold")
+    parser.add_argument("--policy", default="greedy_latency")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     rows = []

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebed.errors import BadInput
-from edgebed.trace.runs import import_duckdb, sql_file, sql_text
+from edgebed.trace.runs import QUIET, import_duckdb, sql_file, sql_text
 from edgebed.trace.schema import TaskRecord, columns
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class ColumnWriter:
     def __init__(self, scratch: Path) -> None:
         settings = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "temp_directory": str(scratch / ".spill")}
         self._connection: DuckDBPyConnection = import_duckdb("writing a run's tables").connect(config=settings)
+        self._connection.execute(QUIET)
 
     def write(self, path: Path, record_type: type[msgspec.Struct], table: Table) -> None:
         """Write rows, in the order that they have, with exactly the columns of ``record_type``.

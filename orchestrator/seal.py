@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from edgebed.errors import BadInput
 from edgebed.metering.health import throttle_flags
 from edgebed.protocol.cells import CellSpec
-from edgebed.trace.runs import TABLES, import_duckdb, sql_file, sql_text
+from edgebed.trace.runs import QUIET, TABLES, import_duckdb, sql_file, sql_text
 from edgebed.trace.schema import RECORD_TYPES, TaskRecord, columns
 from orchestrator.seal_staging import PLANNED_RANK, Stage
 
@@ -110,6 +110,7 @@ def _tabulate(
     # One thread: the order of rows, and of the sums of costs, is then the same every time.
     settings = {"memory_limit": MEMORY_LIMIT, "threads": 1, "temp_directory": str(scratch / "spill")}
     with import_duckdb("sealing a run").connect(str(scratch / "seal.duckdb"), config=settings) as connection:
+        connection.execute(QUIET)
         _load(connection, stage, cells)
         connection.execute("CREATE TABLE emulated (host VARCHAR)")
         for host in sorted(emulated):

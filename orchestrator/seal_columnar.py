@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgebed.protocol.cells import CellSpec
-from edgebed.trace.runs import import_duckdb, sql_text
+from edgebed.trace.runs import QUIET, import_duckdb, sql_text
 from edgebed.trace.schema import EpochRecord, EventRecord, SampleRecord, TaskRecord, columns
 from edgebed.trace.segments import attempt_folder
 from orchestrator.columnar import ColumnWriter, Table, scan_of
@@ -95,6 +95,7 @@ def _tabulate(files: _Files, folder: Path, scratch: Path) -> SealedCounts:
     # One thread: the order of rows, and of the sums of costs, is then the same every time.
     settings = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "temp_directory": str(scratch / "spill")}
     with import_duckdb("sealing a run").connect(str(scratch / "seal.duckdb"), config=settings) as connection:
+        connection.execute(QUIET)
         names = ", ".join(column.name for column in columns(TaskRecord))
         source = scan_of(files.tasks, TaskRecord)
         connection.execute(

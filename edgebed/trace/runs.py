@@ -93,6 +93,7 @@ class Run:
             )
         # Without the setting a query that names no table may find a variable of this program.
         connection: DuckDBPyConnection = duckdb.connect(config={"python_enable_replacements": False})
+        connection.execute(QUIET)
         for table in TABLES:
             connection.execute(f"CREATE VIEW {table} AS FROM read_parquet({sql_file(self.path / f'{table}.parquet')})")
         return connection
@@ -129,6 +130,10 @@ def _read_plan(data: bytes) -> Any:
             pass
     # libyaml where it is built in: a plan may list many tasks.
     return yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  (a safe loader)
+
+
+QUIET = "SET enable_progress_bar = false"
+"""For every connection: DuckDB draws the progress of long statements on standard output, which is for answers."""
 
 
 def import_duckdb(what_for: str) -> ModuleType:

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgebed.policies.recorded import decisions_file
 from edgebed.randomness import stream
-from edgebed.trace.runs import import_duckdb, sql_file, sql_text
+from edgebed.trace.runs import QUIET, import_duckdb, sql_file, sql_text
 from edgebed.types import Site
 from orchestrator.plan_file import PlannedCell
 from orchestrator.replay.planning import placement_of
@@ -32,6 +32,7 @@ def recorded_decisions(source: Source, cells: Sequence[PlannedCell]) -> bytes:
     servers = [host.name for host in plan.edge_servers]
     rows: list[tuple[int, int, int, int, int, int, int, float]] = []
     with import_duckdb("replaying a run").connect() as connection:
+        connection.execute(QUIET)
         for cell in cells:
             statement = _DECIDED.format(file=sql_file(source.tasks_file), cell=sql_text(cell.cell_id))
             at_arrival = cell.setting.decide_at == "arrival"

@@ -17,7 +17,7 @@ from edgebed.errors import BadInput, Problem, RunConflict
 from edgebed.policies.files import pack_files
 from edgebed.simulation.testbed.profile import Profile, read_profile
 from edgebed.trace.manifest import read_manifest, write_manifest
-from edgebed.trace.runs import PLAN_FILE, import_duckdb, sql_file, sql_text
+from edgebed.trace.runs import PLAN_FILE, QUIET, import_duckdb, sql_file, sql_text
 from orchestrator.experiment import PlannedPolicy, PolicySource, Setting
 from orchestrator.inventory import Host, Inventory, load_inventory
 from orchestrator.plan import create_run_folder
@@ -223,6 +223,7 @@ ORDER BY device_id, arrived_s, try_cast(split_part(task_id, '/', -1) AS BIGINT)
 def _arrivals(source: Source, cell: PlannedCell) -> list[tuple[str, float, int, float, int]]:
     statement = _ARRIVALS.format(file=sql_file(source.tasks_file), cell=sql_text(cell.cell_id))
     with import_duckdb("replaying a run").connect() as connection:
+        connection.execute(QUIET)
         return connection.execute(statement).fetchall()
 
 

@@ -17,7 +17,7 @@ from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.pipeline import Pipeline
 from edgebed.simulation.testbed.profile import Profile
 from edgebed.trace.manifest import Manifest, write_manifest
-from edgebed.trace.runs import import_duckdb
+from edgebed.trace.runs import QUIET, import_duckdb
 from edgebed.trace.segments import attempt_folder
 from edgebed.types import ObservationSpec
 from orchestrator import provenance
@@ -147,6 +147,7 @@ class _Work:
             (scratch / file_name(name)).write_bytes(data)
         settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spill"), "threads": 2}
         with duckdb.connect(str(scratch / "day.duckdb"), config=settings) as connection, ColumnWriter(scratch) as writer:
+            connection.execute(QUIET)
             for number, cell in enumerate(self._plan.cells):
                 self._cell(connection, writer, scratch, cell, number + 1)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgebed.errors import BadInput
-from edgebed.trace.runs import import_duckdb, sql_file
+from edgebed.trace.runs import QUIET, import_duckdb, sql_file
 from edgebed.trace.schema import STAGES, TaskRecord, columns
 from orchestrator.calibration.traces import Trace, open_traces
 from orchestrator.plan_file import PlannedCell
@@ -100,6 +100,7 @@ def _rows_by_cell(trace: Trace) -> dict[str, int]:
     path = trace.run.path / "tasks.parquet"
     duckdb = import_duckdb("replaying a run")
     with duckdb.connect() as connection:
+        connection.execute(QUIET)
         try:
             described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({sql_file(path)})").fetchall()
             _check_columns(path, {name: kind for name, kind, *_ in described})
