@@ -148,9 +148,11 @@ class Lane:
             if kind != _TIMED_OUT or not what.is_told
         ]
         heapify(other._events)
-        for name in ("_jobs", "_uplinks", "_queues", "serving"):
+        for name in ("_jobs", "_queues", "serving"):
             setattr(other, name, [type(parts)(map(of, parts)) for parts in getattr(self, name)])
-        other.running, other.uploading = list(map(of, self.running)), list(map(of, self.uploading))
+        other._uplinks = defaultdict(deque, {key: deque(map(of, parts)) for key, parts in self._uplinks.items()})
+        other.running = list(map(of, self.running))
+        other.uploading = {uplink: of(part) for uplink, part in self.uploading.items()}
         for name in _PLAIN_LISTS:
             setattr(other, name, list(getattr(self, name)))
         other.channels = [channel.fork(of) for channel in self.channels]
