@@ -24,10 +24,14 @@ SINGLE: dict[str, Any] = {
     "neuroevolution": "off",
     "merge_share": 0.0,
     "cell_updates": 0.0,
-    "collective_updates": 0.2,
+    "collective_updates": 0.4,
 }
 
+FEWER_UPDATES: dict[str, Any] = {"collective_updates": 0.15, "cell_updates": 0.05}
+"""Half of the updates; quick to have."""
+
 ABLATIONS: dict[str, dict[str, Any]] = {
+    "fewer_updates": FEWER_UPDATES,
     "single_cell": SINGLE,
     "fixed_n1": {"adaptive_n": False, "n_step": 1},
     "fixed_n5": {"adaptive_n": False, "n_step": 5},
@@ -40,6 +44,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "agreement_0.7": {"agreement": 0.7},
     "agreement_0.5": {"agreement": 0.5},
 }
+
+FIRST_ABLATIONS = ("single_cell", "fixed_n1", "fixed_n5")
 
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "data size": [{"input_min_bytes": low * 1024.0, "input_max_bytes": (low + 3000) * 1024.0} for low in (3000, 7000)],
@@ -98,8 +104,10 @@ def jobs() -> Iterator[Job]:
     for size in SIZES[:2]:
         yield Job("dc_drl", "dc_drl", short, {"n": size}, SETTINGS)
     for size in SIZES[:2]:
+        yield Job("fewer_updates", "dc_drl", short, {"n": size}, SETTINGS | FEWER_UPDATES)
+    for size in SIZES[:2]:
         yield Job("ppo", "ppo", short, {"n": size}, PPO)
-    for name in ("single_cell", "fixed_n1", "fixed_n5"):
+    for name in FIRST_ABLATIONS:
         yield _ablation(name, short)
     yield Job("aga", "aga", short, {"n": 10}, SETTINGS)
     for size in SIZES[:2]:
@@ -109,7 +117,7 @@ def jobs() -> Iterator[Job]:
         yield Job("dc_drl", "dc_drl", short, {"n": size}, SETTINGS)
         yield Job("ppo", "ppo", short, {"n": size}, PPO)
     for name in ABLATIONS:
-        if name not in ("single_cell", "fixed_n1", "fixed_n5"):
+        if name not in ("fewer_updates", *FIRST_ABLATIONS):
             yield _ablation(name, short)
     for variants in SHAPES.values():
         for changes in variants:

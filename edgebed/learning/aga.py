@@ -28,7 +28,7 @@ class AgaConfig(DcDrlConfig, frozen=True):
     neuroevolution: Annotated[Literal["gradient", "vanilla", "off"], parameter("1", "as in dc_drl; off here")] = "off"
     merge_share: Annotated[float, parameter("1", "as in dc_drl; 0 here: a single agent", ge=0, le=1)] = 0.0
     cell_updates: Annotated[float, parameter("1", "as in dc_drl; 0 here: a single agent", ge=0)] = 0.0
-    collective_updates: Annotated[float, parameter("1", "updates of the agent, a step", ge=0)] = 0.2
+    collective_updates: Annotated[float, parameter("1", "updates of the agent, a step", ge=0)] = 0.4
     n_step: Annotated[int, parameter("1", "largest n", ge=1, le=50)] = 1
     population: Annotated[int, parameter("1", "joint decisions that a search keeps", ge=2, le=1000)] = 16
     generations: Annotated[int, parameter("1", "rounds of a search", ge=1, le=100)] = 3

@@ -58,8 +58,8 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     episodes: Annotated[int, parameter("1", "episodes of a cell in a generation", ge=1)] = 2
     collective_updates: Annotated[
         float, parameter("1", "updates of the collective agent, a step of any cell", ge=0)
-    ] = 0.15
-    cell_updates: Annotated[float, parameter("1", "updates of a cell's agent, a step of its own", ge=0)] = 0.05
+    ] = 0.3
+    cell_updates: Annotated[float, parameter("1", "updates of a cell's agent, a step of its own", ge=0)] = 0.1
     neuroevolution: Annotated[
         Literal["gradient", "vanilla", "off"],
         parameter("1", "gradient: as the paper; vanilla: without gradients; off: no perturbing, no ranking", "paper"),

@@ -47,10 +47,10 @@ ACTIVATIONS: dict[str, type[torch.nn.Module]] = {"tanh": torch.nn.Tanh, "relu": 
 class PpoConfig(LearnerConfig, frozen=True):
     """Settings of PPO."""
 
-    environments: Annotated[int, parameter("1", "environments side by side", ge=1)] = 8
+    environments: Annotated[int, parameter("1", "environments side by side", ge=1)] = 4
     episodes: Annotated[int, parameter("1", "episodes of each environment in a roll-out", ge=1)] = 2
-    epochs: Annotated[int, parameter("1", "passes over a roll-out", ge=1)] = 8
-    batch: Annotated[int, parameter("1", "samples an update", ge=2)] = 400
+    epochs: Annotated[int, parameter("1", "passes over a roll-out", ge=1)] = 10
+    batch: Annotated[int, parameter("1", "samples an update", ge=2)] = 100
     rate: Annotated[float, parameter("1", "Adam's step size", gt=0)] = 1e-3
     last_rate: Annotated[float, parameter("1", "factor that the step size falls to until the end", gt=0, le=1)] = 0.1
     gamma: Annotated[float, parameter("1", "discount of a step", ge=0, lt=1)] = 0.9

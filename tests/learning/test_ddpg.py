@@ -19,7 +19,7 @@ from edgebed.learning.replay import RUNNING, TRUNCATED, Replay, Trajectory
 from edgebed.learning.returns import fixed_returns
 from edgebed.simulation.intervals import t_interval
 
-LENGTH, EPISODES = 40, 60
+LENGTH, EPISODES = 40, 25
 GAMMA, TAU, RATE, BATCH, NOISE = 0.95, 0.01, 1e-3, 64, 0.2
 HIDDEN = (32, 32)
 SEEDS = (0, 1, 2, 3, 4)
