@@ -161,8 +161,8 @@ def test_a_task_is_as_hard_at_the_edge_as_on_the_device_as_far_as_the_profile_sa
     for correlation in (0.0, 0.6, 1.0):
         found.within_task_correlation = correlation
         given = ingredients_of(found, 6000, site=2)
-        ranks = [np.argsort(np.argsort(each)) for each in (given.device_compute_s, given.server_compute_s)]
-        assert np.corrcoef(*ranks)[0, 1] == pytest.approx(correlation, abs=0.04)
+        here, there = (np.argsort(np.argsort(each)) for each in (given.device_compute_s, given.server_compute_s))
+        assert np.corrcoef(here, there)[0, 1] == pytest.approx(correlation, abs=0.04)
 
 
 def test_a_split_task_sends_the_nearest_whole_number_of_frames() -> None:
