@@ -74,7 +74,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "replay",
         "orchestrator.cli.replay",
-        "Replay a recorded run: its decisions or its arrivals on hosts again, or another policy on its day without hosts.",
+        "Replay a run: its decisions or its arrivals on hosts again, or another policy on its day without hosts.",
     ),
     Verb("clean", "orchestrator.cli.clean", "Undo every change that deploy made on hosts."),
     Verb("trust", "orchestrator.cli.trust", "Pin host keys anew, after a host was flashed or replaced."),

@@ -39,7 +39,8 @@ def test_the_spec_is_readable_without_making_the_policy() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(BadInput, match=r"there is no 'gredy'; those that exist: .*greedy_latency, network, queue_threshold"):
+    known = "greedy_latency, network, queue_threshold"
+    with pytest.raises(BadInput, match=rf"there is no 'gredy'; those that exist: .*{known}"):
         make_policy("gredy", SPEC)
 
 
