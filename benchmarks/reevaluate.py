@@ -34,7 +34,7 @@ from orchestrator.plan_file import Plan
 from orchestrator.seal_columnar import SealedCell, seal_columns
 from orchestrator.simulated_profile import testbeds_of
 
-TASKS_PER_EPOCH = 2.0
+TASKS_PER_EPOCH = 8.0
 """Of each device."""
 
 HOSTS = """
@@ -101,18 +101,29 @@ def _fill(cell: SimulatedCell, site: int) -> None:
     work, record, frames = cell.work(np.arange(count)), cell.record, cell.tasks.frames
     sites, decision_s = np.full(count, site), (cell.tasks.epoch + 1.0) * spec.epoch_s + 0.004 - cell.tasks.offset_s
     stages, waits_s = np.zeros((count, len(STAGES))), rng.exponential(0.02, count)
-    stages[:, 0], stages[:, 1] = waits_s * (site == 0), 0.02 * frames * rng.uniform(0.9, 1.1, count) * (site == 0)
+    stages[:, 0], stages[:, 1] = waits_s * (site == 0), 0.028 * frames * rng.uniform(0.9, 1.1, count) * (site == 0)
     upload_s = 8 * work.bytes_of(frames) / 5e7 + 0.001
     stages[:, 2], stages[:, 3] = waits_s * (site == 1), upload_s * (site == 1)
     stages[:, 5], stages[:, 6] = 0.003 * frames * rng.uniform(0.9, 1.1, count) * (site == 1), 0.001 * (site == 1)
     record.note(
         Ended(
-            task=np.arange(count), device=cell.tasks.slot, outcome=np.zeros(count, np.int64),
-            reason=np.zeros(count, np.int64), known_s=cell.tasks.offset_s, site=sites, server=sites - 1,
-            edge_frames=frames * sites, decision_s=decision_s, stages=stages,
-            latency_s=decision_s + stages.sum(axis=1), device_busy_s=stages[:, 1], server_busy_s=stages[:, 5],
-            air_s=stages[:, 3], granted_bps=np.full(count, np.nan), has_resources=np.ones(count, np.bool_),
-        )  # fmt: skip
+            task=np.arange(count),
+            device=cell.tasks.slot,
+            outcome=np.zeros(count, np.int64),
+            reason=np.zeros(count, np.int64),
+            known_s=cell.tasks.offset_s,
+            site=sites,
+            server=sites - 1,
+            edge_frames=frames * sites,
+            decision_s=decision_s,
+            stages=stages,
+            latency_s=decision_s + stages.sum(axis=1),
+            device_busy_s=stages[:, 1],
+            server_busy_s=stages[:, 5],
+            air_s=stages[:, 3],
+            granted_bps=np.full(count, np.nan),
+            has_resources=np.ones(count, np.bool_),
+        )
     )
     record.requested_site[:], record.requested_server[:], record.requested_channel[:] = sites, sites - 1, 0
     record.decision_epoch[:], record.decided_by[:], record.decision_compute_s[:] = cell.tasks.epoch, 0, 0.0002
@@ -148,7 +159,7 @@ print(json.dumps({"seconds": took_s, "cpu_s": cpu_s, "peak_bytes": peak, "shares
 
 def measure(run: Path, runs: Path, policy: str) -> dict[str, object]:
     """Judge a policy on a run, in a process of its own."""
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-c", REPLAY, str(run), str(runs), policy], capture_output=True, text=True, check=False
     )
     if done.returncode:
@@ -162,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--tasks", type=int, nargs="+", default=[200_000, 800_000])
     parser.add_argument("--devices", type=int, default=200)
-    parser.add_argument("--policy", default="greedy_latency")
+    parser.add_argument("--policy", default="queue_threshold")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     rows = []

@@ -20,10 +20,10 @@ COLUMNS: dict[str, Any] = {
     "seed": np.int64, "epoch": np.int64, "device": np.int64, "turn": np.int64,
     "site": np.int8, "server": np.int32, "channel": np.int32, "edge_fraction": np.float64,
 }  # fmt: skip
-"""Arrays of a file of decisions, a decision each, beside ``devices``, their names.
+"""Arrays of a file of decisions, a decision each; beside them are ``devices``, names in slot order.
 
-``seed`` is what the policy is reset with: the cell's, or on a device one of its own. ``turn`` counts the decisions for a
-device in one epoch, of which there are several where every arrival is decided by itself.
+``seed`` is what the policy is reset with: the cell's, or on a device one of its own. ``turn`` counts the decisions for
+a device in one epoch, of which there are several where every arrival is decided by itself.
 """
 
 
@@ -126,7 +126,7 @@ def decisions_file(devices: tuple[str, ...], columns: Mapping[str, NDArray[Any]]
         columns: see `COLUMNS`.
     """
     target = io.BytesIO()
-    arrays = {name: np.asarray(columns[name], kind) for name, kind in COLUMNS.items()}
+    arrays: dict[str, Any] = {name: np.asarray(columns[name], kind) for name, kind in COLUMNS.items()}
     np.savez_compressed(target, devices=np.array(devices, np.str_), **arrays)
     return target.getvalue()
 

@@ -42,7 +42,7 @@ def command(
     ] = "hosts",
     profile: Annotated[
         Path | None,
-        typer.Option(help="A profile from `edgebed calibrate`, for what nobody recorded; fitted to the run by default."),
+        typer.Option(help="A profile from `edgebed calibrate`, for what nobody recorded; by default fitted to it."),
     ] = None,
     cells: Annotated[
         list[str] | None, typer.Option("--cells", metavar="CELL", help="Only these cells of the run.")

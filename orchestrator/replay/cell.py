@@ -10,9 +10,9 @@ import numpy as np
 
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Chosen
-from edgebed.simulation.testbed.ingredients import NOWHERE, Ended, IndexArray, Ingredients, Layout
+from edgebed.simulation.testbed.ingredients import NOWHERE, Ended, FloatArray, IndexArray, Ingredients, Layout
 from edgebed.simulation.testbed.pipeline import Pipeline
-from edgebed.types import Site
+from edgebed.types import BoolArray, Site
 from orchestrator.replay.day import Batch, RecordedDay
 from orchestrator.replay.deciders import Choices, PolicyDecider
 from orchestrator.replay.judged import Judged
@@ -181,12 +181,12 @@ class CellReplay:
         split = np.flatnonzero(choices.site == int(Site.SPLIT))
         return self._with_splits(found, judged, rows, choices, split, lane) if len(split) else found
 
-    def _is_missing(self, batch: Batch, rows: IndexArray, at_edge: np.ndarray, near: IndexArray) -> bool:  # type: ignore[type-arg]
+    def _is_missing(self, batch: Batch, rows: IndexArray, at_edge: BoolArray, near: IndexArray) -> bool:
         if np.isnan(batch.device_s[rows][~at_edge]).any():
             return True
         return bool(at_edge.any() and np.isnan(batch.uplink_s[rows[at_edge], near[at_edge]]).any())
 
-    def _refusal_s(self, batch: Batch, rows: IndexArray) -> np.ndarray:  # type: ignore[type-arg]
+    def _refusal_s(self, batch: Batch, rows: IndexArray) -> FloatArray:
         """Recorded refusals have no stages; a small message there and one back take about what a result does, twice."""
         if isinstance(self._queues, SteadyQueues):
             return np.zeros(len(rows))  # nobody is refused there
@@ -261,5 +261,5 @@ class CellReplay:
         self._window.clear()
 
 
-def _at(table: np.ndarray, rows: IndexArray, server: IndexArray) -> np.ndarray:  # type: ignore[type-arg]
+def _at(table: FloatArray, rows: IndexArray, server: IndexArray) -> FloatArray:
     return np.nan_to_num(table[rows, server]) if table.shape[1] else np.zeros(len(rows))

@@ -90,4 +90,3 @@ def repeatability(source: Path, replay: Path) -> list[dict[str, Any]]:
         answer = connection.execute(statement)
         names = [str(column[0]) for column in answer.description or ()]
         return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
-

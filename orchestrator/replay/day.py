@@ -172,7 +172,9 @@ class RecordedDay:
         """Columns with the ingredients, and the joins that they need."""
         if not self.has_others:
             here = "src.outcome = 'done' AND src.site = 'device'"
-            parts = [f"CASE WHEN {here} THEN src.device_compute_s END AS device_s, CASE WHEN {here} THEN src.row END dr"]
+            parts = [
+                f"CASE WHEN {here} THEN src.device_compute_s END AS device_s, CASE WHEN {here} THEN src.row END dr"
+            ]
             for index, name in enumerate(self.servers):
                 there = f"src.outcome = 'done' AND src.site = 'edge' AND src.server = {sql_text(name)}"
                 parts += [

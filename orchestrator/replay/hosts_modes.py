@@ -1,11 +1,12 @@
-"""Rerun and open-loop: a recorded run on hosts again (or simulated), by the ordinary runners.
+"""Rerun and open-loop: a recorded run on hosts again, or simulated, by the ordinary runners.
 
-``rerun`` sends the recorded decisions: paired with the source it shows how far the testbed repeats itself. ``open-loop``
-repeats the recorded arrivals, and the rates that uplinks were paced to, while a policy decides anew.
+``rerun`` sends the recorded decisions: paired with the source it shows how far the testbed repeats itself.
+``open-loop`` repeats the recorded arrivals, and the rates that uplinks were paced to, while a policy decides anew.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,7 +108,7 @@ def _tell(asked: Again, folder: Path, outcome: RunOutcome) -> None:
     run = asked.source.trace.run
     facts: dict[str, Any] = {
         "mode": asked.mode,
-        "source": {"run_id": run.manifest.run_id, "plan_hash": run.manifest.plan_hash, "backend": run.manifest.backend},
+        "source": {name: getattr(run.manifest, name) for name in ("run_id", "plan_hash", "backend")},
         "policies": [target.label for target in asked.targets],
     }
     if outcome.summary is not None:
@@ -176,7 +177,7 @@ def _inside(setting: Setting) -> Setting:
 
 
 def _with_recorded_arrivals(source: Source, plan: Plan) -> Plan:
-    """The plan as it is where it makes the recorded arrivals; else with them as a trace, each day a setting of its own."""
+    """The plan as it is where it makes the recorded arrivals; else with them as a trace, a setting for each day."""
     if all(_is_planned(source, day) for day in source.days):
         return msgspec.structs.replace(plan, fault_lists=[])
     settings: list[Setting] = []
@@ -195,9 +196,7 @@ def _with_recorded_arrivals(source: Source, plan: Plan) -> Plan:
         for (seed, _), setting in zip(names, settings, strict=True)
         for host in plan.devices
     ]
-    return msgspec.structs.replace(
-        plan, settings=settings, listed_cells=cells, task_lists=lists, fault_lists=[]
-    )
+    return msgspec.structs.replace(plan, settings=settings, listed_cells=cells, task_lists=lists, fault_lists=[])
 
 
 def _task_list(setting: Setting, seed: int, device: str) -> TaskList:
@@ -224,7 +223,7 @@ def _arrivals(source: Source, cell: PlannedCell) -> list[tuple[str, float, int, 
     statement = _ARRIVALS.format(file=sql_file(source.tasks_file), cell=sql_text(cell.cell_id))
     with import_duckdb("replaying a run").connect() as connection:
         connection.execute(QUIET)
-        return connection.execute(statement).fetchall()
+        return [tuple(row) for row in connection.execute(statement).fetchall()]
 
 
 def _is_planned(source: Source, day: Day) -> bool:
@@ -283,8 +282,6 @@ def _decisions_name(label: str) -> str:
 
 def _as_recorded(source: Source, plan: Plan) -> Plan:
     """The plan with the policy ``recorded`` in the place of each of the run's."""
-    import tempfile
-
     labels, policies = _labels(source), []
     with tempfile.TemporaryDirectory(prefix="edgebed-decisions-") as scratch:
         for (label, setting), name in labels.items():
@@ -294,9 +291,7 @@ def _as_recorded(source: Source, plan: Plan) -> Plan:
             assert packed is not None, "decisions are a file"
             old = source.trace.plan.policy(label)
             placement = "controller" if old.placement == "external" else old.placement
-            policies.append(
-                PlannedPolicy(label=name, name="recorded", placement=placement, options=packed.options)
-            )
+            policies.append(PlannedPolicy(label=name, name="recorded", placement=placement, options=packed.options))
     cells = [
         Cell(id=cell.id, policy=labels[cell.policy, cell.setting], seed=cell.seed, setting=cell.setting)
         for cell in plan.listed_cells
@@ -311,9 +306,7 @@ def _with_decisions(source: Source, plan: Plan, folder: Path) -> Plan:
         file = folder / _decisions_name(name)
         file.write_bytes(recorded_decisions(source, _cells_of(source, label, setting)))
         sources.append(
-            PolicySource(
-                label=name, name="recorded", options={"decisions": file.name}, folder=str(folder.absolute())
-            )
+            PolicySource(label=name, name="recorded", options={"decisions": file.name}, folder=str(folder.absolute()))
         )
     plan = msgspec.structs.replace(plan, policy_sources=sources)
     (folder / PLAN_FILE).write_text(plan.to_yaml(), encoding="utf-8")

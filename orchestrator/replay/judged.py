@@ -79,9 +79,14 @@ class Lane:
         def unknown() -> FloatArray:
             return np.full(tasks, np.nan)
 
-        codes = (np.full(tasks, OPEN, np.int64), *(_codes(tasks) for _ in range(4)))
+        def codes() -> IndexArray:
+            return np.full(tasks, NOWHERE, np.int64)
+
         stages = np.zeros((tasks, len(STAGES)))
-        return cls(*codes, unknown(), unknown(), stages, unknown(), unknown(), unknown())
+        outcome = np.full(tasks, OPEN, np.int64)
+        return cls(
+            outcome, codes(), codes(), codes(), codes(), unknown(), unknown(), stages, unknown(), unknown(), unknown()
+        )
 
 
 _FROM_ENDED = (

@@ -57,7 +57,8 @@ class RecordedViews:
 
     def of_epochs(self, begin: int, end: int) -> dict[int, Seen]:
         """What was recorded of some epochs."""
-        spec, found = self._spec, {}
+        spec = self._spec
+        found: dict[int, Seen] = {}
         shape = (len(spec.slots), len(spec.device_features))
         rows = self._connection.execute(
             "SELECT epoch, slot, observation FROM seen WHERE epoch >= ? AND epoch < ?", (begin, end)

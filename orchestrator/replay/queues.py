@@ -415,7 +415,7 @@ def in_turn(key: IndexArray, order_s: FloatArray, work: Callable[[IndexArray, In
 
 
 def _smooth(means: FloatArray, key: IndexArray, order_s: FloatArray, values: FloatArray, weight: float) -> None:
-    """Move each key's running mean towards its values, in their order, all at once: each counts for what is left of it."""
+    """Move each key's running mean towards its values, in their order, all at once: each counts by what is left."""
     if not len(key):
         return
     order = np.lexsort((order_s, key))

@@ -146,7 +146,8 @@ class _Work:
         for name, data in content_of(self._plan).items():
             (scratch / file_name(name)).write_bytes(data)
         settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spill"), "threads": 2}
-        with duckdb.connect(str(scratch / "day.duckdb"), config=settings) as connection, ColumnWriter(scratch) as writer:
+        database = duckdb.connect(str(scratch / "day.duckdb"), config=settings)
+        with database as connection, ColumnWriter(scratch) as writer:
             connection.execute(QUIET)
             for number, cell in enumerate(self._plan.cells):
                 self._cell(connection, writer, scratch, cell, number + 1)
@@ -170,9 +171,7 @@ class _Work:
         self._attempts.save(attempt)
 
     def _day_of(self, cell: PlannedCell) -> Day:
-        return next(
-            day for day in self._source.days if (day.seed, day.setting) == (cell.seed, cell.setting.name)
-        )
+        return next(day for day in self._source.days if (day.seed, day.setting) == (cell.seed, cell.setting.name))
 
     def _record_of(self, day: Day, cell: PlannedCell) -> PlannedCell:
         """The recorded cell that a row is compared with: the same policy's where there is one, else the day's first."""
@@ -183,10 +182,10 @@ class _Work:
 
     def _facts(self) -> dict[str, Any]:
         total = sum(self._counts) or 1
-        run = self._source.trace.run
+        of = self._source.trace.run.manifest
         return {
             "mode": MODE,
-            "source": {"run_id": run.manifest.run_id, "plan_hash": run.manifest.plan_hash, "backend": run.manifest.backend},
+            "source": {"run_id": of.run_id, "plan_hash": of.plan_hash, "backend": of.backend},
             "policies": [target.label for target in self._asked.targets],
             "shares": {name: count / total for name, count in zip(STATUS, self._counts, strict=True)},
             "tasks": dict(zip(STATUS, self._counts, strict=True)),
@@ -242,9 +241,7 @@ class _Cell:
         self._content, self._day, self._spec = content, day, spec
         self._testbed = work.stated(spec.cell_id)
         shaped_bps = spec.channels.rate_bps if spec.channels.model == "share" else 0.0
-        layout = self._testbed.layout(
-            spec.channels.count, shaped_bps, refused_run_locally=spec.on_refusal == "local"
-        )
+        layout = self._testbed.layout(spec.channels.count, shaped_bps, refused_run_locally=spec.on_refusal == "local")
         # Recorded service times have in them what hosts on shared processors did to each other.
         self._layout = replace(layout, processors=(), device_processors=(), server_processors=())
         self._rate_bps = shaped_bps
@@ -345,5 +342,3 @@ class _Progress:
             up=0,
             members=0,
         )
-
-

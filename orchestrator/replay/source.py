@@ -102,12 +102,12 @@ def _rows_by_cell(trace: Trace) -> dict[str, int]:
     with duckdb.connect() as connection:
         connection.execute(QUIET)
         try:
-            described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet({sql_file(path)})").fetchall()
+            described = connection.execute(f"DESCRIBE FROM read_parquet({sql_file(path)})").fetchall()
             _check_columns(path, {name: kind for name, kind, *_ in described})
             found = connection.execute(
-                "SELECT cell_id, count(*), count(*) FILTER (reason IS DISTINCT FROM 'not_run'), "
+                "SELECT cell_id, count(*), count(*) FILTER (reason IS DISTINCT FROM 'not_run'), "  # noqa: S608
                 "sum(latency_s + server_compute_s + arrived_s) "
-                f"FROM read_parquet({sql_file(path)}) GROUP BY cell_id"  # noqa: S608
+                f"FROM read_parquet({sql_file(path)}) GROUP BY cell_id"
             ).fetchall()
             epochs = sql_file(trace.run.path / "epochs.parquet")
             connection.execute(f"SELECT max(len(observation)) FROM read_parquet({epochs})").fetchall()  # noqa: S608
@@ -120,8 +120,8 @@ def _rows_by_cell(trace: Trace) -> dict[str, int]:
     rows = sum(count for _, count, _, _ in found) - trace.run.manifest.counts.get("unplanned", 0)
     if told is not None and rows != told:
         raise BadInput(
-            f"{path} has {rows} tasks, its manifest says {told}: the table is not whole; take another copy, or seal the "
-            "run again with `edgebed resume`"
+            f"{path} has {rows} tasks, its manifest says {told}: the table is not whole; take another copy, or "
+            "seal the run again with `edgebed resume`"
         )
     return {cell_id: run for cell_id, _, run, _ in found}
 

@@ -51,9 +51,7 @@ class CellTables:
         queue_error: of the record's lane against the record.
     """
 
-    def __init__(
-        self, connection: DuckDBPyConnection, day: RecordedDay, cell: CellSpec, folder: Path, by: str
-    ) -> None:
+    def __init__(self, connection: DuckDBPyConnection, day: RecordedDay, cell: CellSpec, folder: Path, by: str) -> None:
         self._connection, self._day, self._cell, self._folder, self._by = connection, day, cell, folder, by
         folder.mkdir(parents=True, exist_ok=True)
         spelled = ", ".join(f"{name} {kind}" for name, kind in _RESULTS.items())
@@ -106,15 +104,15 @@ class CellTables:
     def write(self, versions: tuple[str, ...]) -> None:
         """Write ``tasks.parquet`` and ``epochs.parquet`` of the cell."""
         self._write_epochs()
-        selected = ", ".join(
-            f"CAST({expression} AS {kind}) AS {name}" for name, kind, expression in _selected(self._cell, self._words(versions))
-        )
+        expressions = _selected(self._cell, self._words(versions))
+        selected = ", ".join(f"CAST({expression} AS {kind}) AS {name}" for name, kind, expression in expressions)
         # Without another row everything is in the record's own.
-        joined = "LEFT JOIN src AS p ON p.row = r.other" if self._has_others else "LEFT JOIN (FROM src LIMIT 0) AS p ON false"
+        others = "src AS p ON p.row = r.other" if self._has_others else "(FROM src LIMIT 0) AS p ON false"
         own = sql_text(self._day.record.cell_id)
         self._connection.execute(
             f"COPY (SELECT {selected} FROM (FROM src WHERE cell_id = {own}) AS b JOIN results AS r ON r.row = b.row "  # noqa: S608
-            f"{joined} ORDER BY b.row) TO {sql_text(self._folder / 'tasks.parquet')} (FORMAT parquet, COMPRESSION zstd)"
+            f"LEFT JOIN {others} ORDER BY b.row) TO {sql_text(self._folder / 'tasks.parquet')} "
+            "(FORMAT parquet, COMPRESSION zstd)"
         )
 
     def _words(self, versions: tuple[str, ...]) -> dict[str, str]:
@@ -172,7 +170,7 @@ def _list(names: list[str]) -> str:
 
 
 def _selected(cell: CellSpec, words: dict[str, str]) -> list[tuple[str, str, str]]:
-    """Each column of ``tasks``: its name, type and expression over the record ``b``, its other row ``p``, results ``r``."""
+    """Columns of ``tasks``: name, type, expression over the record ``b``, the other row ``p``, the results ``r``."""
     anew = _anew(cell, words)
     same = _identity(cell)
     found = []
@@ -191,7 +189,8 @@ def _identity(cell: CellSpec) -> dict[str, str]:
     kept = f"[{', '.join(sql_text(flag) for flag in OF_THE_DECISION)}]"
     status = _list(list(STATUS))
     moved = f"list_filter(coalesce(p.flags, b.flags), lambda flag: NOT list_contains({kept}, flag))"
-    measured = f"CASE WHEN r.status = {RECOMPUTED} THEN {moved} ELSE list_filter(b.flags, lambda flag: flag = 'emulated') END"
+    emulated = "list_filter(b.flags, lambda flag: flag = 'emulated')"
+    measured = f"CASE WHEN r.status = {RECOMPUTED} THEN {moved} ELSE {emulated} END"
     origin = "list_filter(b.flags, lambda flag: flag IN ('warm_up', 'simulated'))"
     return {
         "run_id": sql_text(cell.run_id),

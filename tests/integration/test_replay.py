@@ -1,4 +1,4 @@
-"""Replay of the shipped trace, which hosts recorded: another policy on its day, the same decisions, the same arrivals."""
+"""Replay of the shipped trace, which hosts recorded: another policy on its day, the same decisions or arrivals."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def rows(folder: Path | str, where: str = "true") -> list[dict[str, Any]]:
     """Tasks of a run, by name."""
     with duckdb.connect() as connection:
         found = connection.execute(
-            f"SELECT * FROM read_parquet('{folder}/tasks.parquet') WHERE {where} ORDER BY cell_id, device_id, arrived_s, "
-            "task_id"
+            f"SELECT * FROM read_parquet('{folder}/tasks.parquet') WHERE {where} "
+            "ORDER BY cell_id, device_id, arrived_s, task_id"
         )
         names = [column[0] for column in found.description or ()]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
@@ -119,7 +119,9 @@ def test_open_loop_repeats_the_arrivals_and_rerun_the_decisions(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     simulated = ("--backend", "simulated")
-    found = answer(capsys, tmp_path, "--mode", "open-loop", "--policy", "all_edge", "--cells", "all_local-s1", *simulated)
+    found = answer(
+        capsys, tmp_path, "--mode", "open-loop", "--policy", "all_edge", "--cells", "all_local-s1", *simulated
+    )
     recorded, again = rows(TRACE, "cell_id = 'all_local-s1'"), rows(found["run"])
     start_s, other_start_s = recorded[0]["arrived_s"], again[0]["arrived_s"]
     for one, other in zip(recorded, again, strict=True):
@@ -157,7 +159,10 @@ def test_rerun_sends_the_recorded_decisions_to_hosts_again(capsys: pytest.Captur
         (("--mode", "backwards"), "available: rerun, open-loop, reevaluate"),
         (("--mode", "reevaluate"), "needs --policy"),
         (("--mode", "reevaluate", "--policy", "clever"), "the run's policies: all_local, all_edge, greedy_latency"),
-        (("--mode", "reevaluate", "--policy", "all_edge", "--cells", "no-s1"), "has no cell no-s1; it has: all_edge-s1"),
+        (
+            ("--mode", "reevaluate", "--policy", "all_edge", "--cells", "no-s1"),
+            "has no cell no-s1; it has: all_edge-s1",
+        ),
         (("--mode", "rerun", "--policy", "all_edge"), "rerun sends the recorded decisions"),
         (("--mode", "open-loop", "--policy", "all_edge", "--backend", "replayed"), "available for open-loop"),
         (("--mode", "rerun", "--hosts", "inventory/hosts/pi-cluster.example.yaml"), "the run had the devices pi-1"),

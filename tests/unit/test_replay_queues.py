@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgebed.simulation.testbed.ingredients import DONE, FAILED, UNKNOWN, Ingredients, Layout
+from edgebed.simulation.testbed.ingredients import DONE, FAILED, UNKNOWN, Ended, Ingredients, Layout
 from edgebed.simulation.testbed.pipeline import Load, Pipeline
 from orchestrator.replay.queues import SteadyQueues, TooCrowded, in_turn, is_simple
 
@@ -48,8 +49,8 @@ def tasks_of(rng: np.random.Generator, now_s: float, first: int, count: int, lan
     )
 
 
-def last_words(rows: dict[int, tuple[object, ...]], ended: object) -> None:
-    for index, task in enumerate(ended.task.tolist()):  # type: ignore[attr-defined]
+def last_words(rows: dict[int, tuple[Any, ...]], ended: Ended) -> None:
+    for index, task in enumerate(ended.task.tolist()):
         rows[task] = tuple(
             np.asarray(getattr(ended, name))[index].tolist()
             for name in (
@@ -69,8 +70,8 @@ def check_equal_loads(one: Load, other: Load) -> None:
 def test_the_same_tasks_take_the_same_way_as_event_by_event(limit_s: float, wanted: set[int], seed: int) -> None:
     rng, lanes, most = np.random.default_rng(seed), 3, 40
     steady, exact = SteadyQueues(LAYOUT, lanes), Pipeline(LAYOUT, lanes)
-    found: dict[int, tuple[object, ...]] = {}
-    expected: dict[int, tuple[object, ...]] = {}
+    found: dict[int, tuple[Any, ...]] = {}
+    expected: dict[int, tuple[Any, ...]] = {}
     for tick in range(16):
         now_s = 0.5 * (tick + 1)
         last_words(found, steady.advance(now_s))
