@@ -41,7 +41,7 @@ from edgebed.learning.ddpg import Batch, Ddpg, DdpgSettings
 from edgebed.learning.encodings import OneHot, PublishedTanh
 from edgebed.learning.evolution import below_average, merged, mutate, rank_weights
 from edgebed.learning.health import Health
-from edgebed.learning.noise import Counted, OrnsteinUhlenbeck, decayed
+from edgebed.learning.noise import Counted, OrnsteinUhlenbeck, decayed, gumbel
 from edgebed.learning.replay import RUNNING, TERMINATED, TRUNCATED, Replay, Trajectory
 from edgebed.learning.returns import adaptive_returns, fixed_returns
 from edgebed.simulation.base import Scenario
@@ -96,6 +96,7 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     huber: Annotated[float, parameter("1", "critic's errors above it count linearly", gt=0)] = 10.0
     cost_knee: Annotated[float, parameter("1", "a task's cost above it counts by its logarithm", gt=0)] = 3.0
     noise: Annotated[float, parameter("1", "scale of Gumbel noise on scores (published_tanh: of OU noise)", ge=0)] = 0.3
+    actor_noise: Annotated[float, parameter("1", "scale of Gumbel noise on scores in the actor's updates", ge=0)] = 0.0
     random: Annotated[float, parameter("1", "share of random decisions at the start", ge=0, le=1)] = 0.1
     random_local: Annotated[float, parameter("1", "share of the random decisions that are local", ge=0, le=1)] = 0.5
     last_random: Annotated[float, parameter("1", "factor that random decisions fall to until the end", gt=0, le=1)] = (
@@ -141,6 +142,7 @@ class Agent:
         self.health: Health | None = None
         self.updates = 0
         self._rows = Counted(task.seeds, name, "replay")
+        self._noise = Counted(task.seeds, name, "actor noise")
 
     def learn(self, updates: int, progress: float) -> Metrics:
         """Update so many times from the replay, unless that has less than a batch in it.
@@ -183,6 +185,7 @@ class Agent:
             discounts=torch.from_numpy(returns.discounts),
             later=torch.from_numpy(returns.later),
             later_outputs=returns.later_outputs,
+            noise=self._actor_noise(),
         )
         losses = self.ddpg.update(batch, rate_scale, is_actor_learning=self.updates % config.actor_every == 0)
         self.updates += 1
@@ -197,6 +200,13 @@ class Agent:
                 self.health.gradients(actor=losses.actor_gradients, critic=losses.critic_gradients)
                 self.health.outputs(losses.outputs)
         return found
+
+    def _actor_noise(self) -> torch.Tensor | None:
+        """Gumbel noise on the scores that the actor learns from: it then learns to decide with a margin."""
+        if not self.config.actor_noise:
+            return None
+        uniform = self._noise.uniform(self.updates, self.config.batch, self.encoding.outputs)
+        return torch.from_numpy((self.config.actor_noise * gumbel(uniform)).astype(np.float32))
 
     def parameters(self) -> State:
         """Copies of the four networks of every seed."""

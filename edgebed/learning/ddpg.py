@@ -55,6 +55,7 @@ class Batch:
         discounts: what the value at ``later`` counts, 0 after an end, ``[S, B, 1]``.
         later: observations that the value is bootstrapped from, ``[S, B, D]``.
         later_outputs: the target actor's outputs there, ``[S, B, outputs]``; None: still to be computed.
+        noise: added to the actor's outputs before they become its actions, ``[S, B, outputs]``; None: nothing.
     """
 
     observations: Tensor
@@ -63,6 +64,7 @@ class Batch:
     discounts: Tensor
     later: Tensor
     later_outputs: Tensor | None = None
+    noise: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Ddpg:
         self.target_critic.move_towards(self.critic, self.settings.tau)
         if not is_actor_learning:
             return Losses(critic_loss, None, critic_gradients, [])
-        actor_loss, actor_gradients, outputs = self._learn_actions(batch.observations, rate_scale)
+        actor_loss, actor_gradients, outputs = self._learn_actions(batch.observations, batch.noise, rate_scale)
         self.target_actor.move_towards(self.actor, self.settings.tau)
         return Losses(critic_loss, actor_loss, critic_gradients, actor_gradients, outputs)
 
@@ -150,9 +152,11 @@ class Ddpg:
         gradients = self._critic_adam.step(losses.sum(), self.settings.critic_rate * rate_scale)
         return losses.detach(), gradients
 
-    def _learn_actions(self, observations: Tensor, rate_scale: float) -> tuple[Tensor, list[Tensor], Tensor]:
+    def _learn_actions(
+        self, observations: Tensor, noise: Tensor | None, rate_scale: float
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
         outputs = self.actor(observations)
-        inputs = self.encoding.differentiable(outputs)
+        inputs = self.encoding.differentiable(outputs if noise is None else outputs + noise)
         losses = -self.critic(torch.cat([observations, inputs], dim=2)).sum(dim=2).mean(dim=1)
         penalised = losses
         if self.settings.score_penalty:

@@ -158,7 +158,7 @@ def test_the_actor_climbs_the_critic_and_an_update_may_leave_it_as_it_is() -> No
     assert np.array_equal(agent.actor.state("a")["a.0"], weights)
     before = value()
     for _ in range(20):
-        agent._learn_actions(seen, 1.0)
+        agent._learn_actions(seen, None, 1.0)
     assert value() > before
 
 
