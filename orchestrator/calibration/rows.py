@@ -25,6 +25,9 @@ BoolArray = NDArray[np.bool_]
 DOUBTFUL = ("throttled", "under_voltage", "overloaded", "wifi_power_save", "clock_suspect")
 """Flags of tasks that are not fitted to: the host was not itself. (Validation counts them, as every report does.)"""
 
+ROUNDING_S = 1e-6
+"""What instants that are sums of stages may be off by."""
+
 _STAGES = (
     "decision_s, decision_compute_s, latency_s, device_queue_s, device_compute_s, uplink_queue_s, uplink_s, "
     "server_queue_s, server_compute_s, downlink_s"
@@ -161,6 +164,7 @@ def _count_in_cell(
 def _going_on(begin_s: FloatArray, end_s: FloatArray) -> FloatArray:
     """How many of the intervals had begun before, and not ended by, the begin of each."""
     begun = np.searchsorted(np.sort(begin_s), begin_s, side="left")
-    ended = np.searchsorted(np.sort(end_s), begin_s, side="right")
+    # The predecessor on the same host has ended, whatever the last digits of a sum of stages say.
+    ended = np.searchsorted(np.sort(end_s), begin_s + ROUNDING_S, side="right")
     others: FloatArray = np.maximum(begun - ended, 0).astype(np.float64)
     return others

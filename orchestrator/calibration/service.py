@@ -3,7 +3,8 @@
 Hosts that share processors slow each other down: ``stretch = 1 + per_other k + per_excess max(0, k + 1 - cores)`` with
 ``k`` the computations of the group that went on when this one began (`edgebed.simulation.testbed.profile.Processor`).
 The drift is how long everything computed in a cell, relative to the median cell; without it the slow cells of a
-machine that others use too would look like slow tasks in every cell. All three are fitted in turns until they agree.
+machine that others use too would look like slow tasks in every cell. Lines and stretch are fitted in turns until they
+agree; then the drift, and lines and stretch again without it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from orchestrator.calibration.distributions import FloatArray
 from orchestrator.calibration.fitting import LineFit, fit_line, fit_proportional
 from orchestrator.calibration.rows import Rows, others_at_start
 
-TURNS = 6
+TURNS = 20
 LEAST_ROWS = 5
 LEAST_IN_CELL = 20
 """Computations of a cell from which its drift can be told."""
@@ -109,22 +110,49 @@ def fit_service(
     """
     enough = {host: found for host, found in computations.items() if len(found) >= LEAST_ROWS}
     processors = {group: Processor(cores=cores[group]) for group in sorted(set(group_of.values()))}
-    lines: dict[str, LineFit] = {}
     level = np.ones(1 + max((int(found.cell.max()) for found in enough.values()), default=0))
+    lines, processors = _fit_given_levels(enough, group_of, processors, level)
+    # Once, not until it agrees: policies decide which hosts compute in a cell, so that the speed of hosts and of cells
+    # could be traded for each other without end.
+    level = _levels(
+        level, [(found, _fitted_s(host, found, lines, group_of, processors)) for host, found in enough.items()]
+    )
+    lines, processors = _fit_given_levels(enough, group_of, processors, level)
+    return ServiceFits(dict(computations), lines, processors, level)
+
+
+def _fit_given_levels(
+    hosts: Mapping[str, Computations],
+    group_of: Mapping[str, str],
+    processors: Mapping[str, Processor],
+    level: FloatArray,
+) -> tuple[dict[str, LineFit], dict[str, Processor]]:
+    """Lines and stretch, in turns."""
+    lines: dict[str, LineFit] = {}
+    found_processors = dict(processors)
     for _ in range(TURNS):
-        alone = {host: stretch(processors.get(group_of.get(host, "")), found.others) for host, found in enough.items()}
-        for host, found in enough.items():
-            lines[host] = fit_line(found.frames, found.duration_s / (alone[host] * level[found.cell]))
-        for group, processor in processors.items():
+        for host, found in hosts.items():
+            alone = stretch(found_processors.get(group_of.get(host, "")), found.others)
+            lines[host] = fit_line(found.frames, found.duration_s / (alone * level[found.cell]))
+        for group, processor in found_processors.items():
             members = [
                 (found, found.duration_s / (lines[host].at(found.frames) * level[found.cell]))
-                for host, found in enough.items()
+                for host, found in hosts.items()
                 if group_of.get(host) == group
             ]
             if members:
-                processors[group] = _fit_processor(processor.cores, members)
-        level = _levels(level, [(found, lines[host].at(found.frames) * alone[host]) for host, found in enough.items()])
-    return ServiceFits(dict(computations), lines, processors, level)
+                found_processors[group] = _fit_processor(processor.cores, members)
+    return lines, found_processors
+
+
+def _fitted_s(
+    host: str,
+    found: Computations,
+    lines: Mapping[str, LineFit],
+    group_of: Mapping[str, str],
+    processors: Mapping[str, Processor],
+) -> FloatArray:
+    return lines[host].at(found.frames) * stretch(processors.get(group_of.get(host, "")), found.others)
 
 
 def _levels(before: FloatArray, hosts: list[tuple[Computations, FloatArray]]) -> FloatArray:

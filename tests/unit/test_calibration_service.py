@@ -37,6 +37,24 @@ def test_lines_stretch_and_drift_are_told_apart(per_other: float) -> None:
     assert found.drift.tolist() == pytest.approx(drift.tolist(), rel=0.02)
 
 
+def test_speeds_of_hosts_are_not_traded_for_speeds_of_cells() -> None:
+    """Under one policy only devices compute, under the other only the server; a third links the two, loosely."""
+    rng = np.random.default_rng(4)
+    drift = np.array([1.1, 1.0, 0.9, 1.2, 1.0, 1.0])
+    made = {"pi-1": computations(rng, 0.05, drift, 0.1), "edge": computations(rng, 0.01, drift, 0.1)}
+    for host, cells in (("pi-1", (0, 1, 4)), ("edge", (2, 3, 5))):
+        kept = np.isin(made[host].cell, cells)
+        each = made[host]
+        made[host] = Computations(
+            *(getattr(each, name)[kept] for name in ("frames", "duration_s", "others", "cpu_s", "position", "cell"))
+        )
+    found = fit_service(made, dict.fromkeys(made, "machine"), {"machine": 4.0})
+    assert found.lines["pi-1"].slope == pytest.approx(0.05, rel=0.1)
+    assert found.lines["edge"].slope == pytest.approx(0.01, rel=0.1)
+    assert found.processors["machine"].per_other == pytest.approx(0.1, abs=0.02)
+    assert found.drift.tolist() == pytest.approx(drift.tolist(), rel=0.1)
+
+
 def test_one_slow_cell_does_not_make_a_host_slow() -> None:
     drift = np.array([1.0, 1.0, 1.0, 1.0, 3.0])
     made = {"pi-1": computations(np.random.default_rng(1), 0.05, drift, 0.0)}
