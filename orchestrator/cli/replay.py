@@ -114,8 +114,9 @@ def _finish(outcome: RunOutcome, output: Output) -> int:
     from orchestrator.replay.text import replay_lines
 
     print_outcome(outcome, output)
-    for line in replay_lines(outcome.manifest.replay):
-        output.text(line)
+    if outcome.manifest.backend != "replayed":  # else the summary has said it
+        for line in replay_lines(outcome.manifest.replay):
+            output.text(line)
     output.answer(answer_of(outcome))
     return outcome.exit_status
 

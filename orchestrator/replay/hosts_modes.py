@@ -73,6 +73,8 @@ def replay_on_hosts(asked: Again) -> RunOutcome:
         )
     if asked.mode == OPEN_LOOP and asked.targets[0].policy is None:
         raise BadInput("--mode open-loop lets a policy decide anew; --mode rerun sends the recorded decisions")
+    if asked.mode == RERUN:
+        asked.source.check_decided()
     inventory = load_inventory(asked.hosts)
     _check_hosts(asked.source, inventory)
     profile = None if asked.profile is None else read_profile(asked.profile)

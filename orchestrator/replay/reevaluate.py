@@ -81,6 +81,8 @@ class Reevaluation:
             BadInput: a policy or the profile does not fit the run; nothing was written.
             WorkFailed: a policy raised an error.
         """
+        if self.targets[0].policy is not None:
+            self.source.check_decided()
         missing = Missing(self.source, self.profile)
         plan = planned(self.source, self.targets, BACKEND)
         if self.targets[0].policy is not None:

@@ -41,11 +41,26 @@ class Source:
         trace: the run and its plan.
         name: as it was given.
         cells: those to be replayed.
+        decided: tasks in them of which it is known what was decided, and when.
     """
 
     trace: Trace
     name: str
     cells: tuple[PlannedCell, ...]
+    decided: int
+
+    def check_decided(self) -> None:
+        """Is there anything that could have been decided otherwise?
+
+        Raises:
+            BadInput: no decision is known; a policy would only be given what another one got.
+        """
+        if not self.decided:
+            raise BadInput(
+                f"{self.trace.run.path}: of none of its tasks is it known what was decided and when (requested_site, "
+                "decision_s), so no policy can be judged on it; `--policy recorded` gives it back as it is, "
+                "`edgebed import` with these columns makes it replayable"
+            )
 
     @property
     def tasks_file(self) -> Path:
@@ -85,14 +100,17 @@ def open_source(name: str, runs_folder: Path, cells: Sequence[str] = ()) -> Sour
         raise BadInput(
             f"--cells: {trace.run.path} has no cell {', '.join(unknown)}; it has: {', '.join(sorted(known))}"
         )
-    chosen = tuple(cell for cell in trace.plan.cells if rows.get(cell.cell_id) and (not cells or cell.cell_id in cells))
+    wanted = (cell for cell in trace.plan.cells if not cells or cell.cell_id in cells)
+    chosen = tuple(cell for cell in wanted if rows.get(cell.cell_id, (0, 0))[0])
     if not chosen:
         raise BadInput(f"{trace.run.path}: none of its cells was run, so there is nothing to replay")
-    return Source(trace, name, chosen)
+    return Source(trace, name, chosen, sum(rows[cell.cell_id][1] for cell in chosen))
 
 
-def _rows_by_cell(trace: Trace) -> dict[str, int]:
-    """Tasks of each cell that was run, the whole table read once so that damage shows before anything is made.
+def _rows_by_cell(trace: Trace) -> dict[str, tuple[int, int]]:
+    """Tasks of each cell that were run, and of these the decided ones.
+
+    The whole table is read, so that damage shows before anything is made.
 
     Raises:
         BadInput: columns are missing, rows are, or the file is damaged.
@@ -106,6 +124,7 @@ def _rows_by_cell(trace: Trace) -> dict[str, int]:
             _check_columns(path, {name: kind for name, kind, *_ in described})
             found = connection.execute(
                 "SELECT cell_id, count(*), count(*) FILTER (reason IS DISTINCT FROM 'not_run'), "  # noqa: S608
+                "count(*) FILTER (requested_site IS NOT NULL AND decision_s IS NOT NULL), "
                 "sum(latency_s + server_compute_s + arrived_s) "
                 f"FROM read_parquet({sql_file(path)}) GROUP BY cell_id"
             ).fetchall()
@@ -117,13 +136,13 @@ def _rows_by_cell(trace: Trace) -> dict[str, int]:
                 "foreign: take another copy, or seal the run again with `edgebed resume`"
             ) from None
     told = trace.run.manifest.counts.get("planned")
-    rows = sum(count for _, count, _, _ in found) - trace.run.manifest.counts.get("unplanned", 0)
+    rows = sum(count for _, count, *_ in found) - trace.run.manifest.counts.get("unplanned", 0)
     if told is not None and rows != told:
         raise BadInput(
             f"{path} has {rows} tasks, its manifest says {told}: the table is not whole; take another copy, or "
             "seal the run again with `edgebed resume`"
         )
-    return {cell_id: run for cell_id, _, run, _ in found}
+    return {cell_id: (run, decided) for cell_id, _, run, decided, _ in found}
 
 
 def _check_columns(path: Path, given: dict[str, str]) -> None:

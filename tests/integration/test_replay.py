@@ -140,6 +140,33 @@ def test_open_loop_repeats_the_arrivals_and_rerun_the_decisions(
     assert repeated["absolute_s"] > 0
 
 
+def test_arrivals_that_no_plan_makes_are_repeated_as_a_trace(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = copy_of(tmp_path)
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT * REPLACE (arrived_s + CASE device_id WHEN 'pi-2' THEN 0.01 ELSE 0 END AS arrived_s) "
+            f"FROM read_parquet('{TRACE}/tasks.parquet')) TO '{folder}/tasks.parquet' (FORMAT parquet)"
+        )
+    status, out, err = replay(
+        capsys, str(folder), "--mode", "open-loop", "--policy", "all_edge", "--backend", "simulated", "--runs",
+        str(tmp_path / "runs"), "--json",
+    )  # fmt: skip
+    assert status == 0, err
+    found = json.loads(out.splitlines()[-1])
+    again = {(row["seed"], row["device_id"], row["task_id"].split("/")[-1]): row for row in rows(found["run"])}
+    recorded = rows(folder, "policy = 'all_local'")
+    begins_s = {seed: min(row["arrived_s"] for row in recorded if row["seed"] == seed) for seed in (1, 2)}
+    others_s = {seed: min(row["arrived_s"] for key, row in again.items() if key[0] == seed) for seed in (1, 2)}
+    assert len(again) == len(recorded)
+    for one in recorded:
+        other = again[one["seed"], one["device_id"], one["task_id"].split("/")[-1]]
+        shift_s = (other["arrived_s"] - others_s[one["seed"]]) - (one["arrived_s"] - begins_s[one["seed"]])
+        assert shift_s == pytest.approx(0.0, abs=1e-6)
+        assert other["frames"] == one["frames"]
+
+
 def test_rerun_sends_the_recorded_decisions_to_hosts_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     found = answer(capsys, tmp_path, "--mode", "rerun", "--cells", "greedy_latency-s1")
     assert (found["state"], found["mode"]) == ("complete", "rerun")
@@ -209,6 +236,16 @@ def test_a_table_that_lacks_rows_or_columns_is_refused(capsys: pytest.CaptureFix
             f"COPY (SELECT * EXCLUDE (uplink_s) FROM {source}) TO '{folder}/tasks.parquet' (FORMAT parquet)"
         )
     assert "lacks columns that a replay needs: uplink_s" in refused(capsys, folder, tmp_path / "runs")
+
+
+def test_a_trace_without_decisions_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = copy_of(tmp_path)
+    with duckdb.connect() as connection:
+        connection.execute(
+            "COPY (SELECT * REPLACE (CAST(NULL AS VARCHAR) AS requested_site) "
+            f"FROM read_parquet('{TRACE}/tasks.parquet')) TO '{folder}/tasks.parquet' (FORMAT parquet)"
+        )
+    assert "of none of its tasks is it known what was decided" in refused(capsys, folder, tmp_path / "runs")
 
 
 def test_a_newer_schema_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
