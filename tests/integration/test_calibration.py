@@ -152,8 +152,9 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated")
     write_profile(TRUTH, folder / "truth.yaml")
     experiment = yaml.safe_load(Path("inventory/experiments/demo.yaml").read_text())
-    for name, seeds in (("fit", [1, 2, 3, 4]), ("check", [11, 12, 13])):
-        changes = {"name": name, "seeds": seeds, "epochs": 40}
+    for name, seeds in (("fit", [1, 2, 3]), ("check", [11, 12, 13])):
+        policies = ["all_local", "all_edge", "greedy_latency"]
+        changes = {"name": name, "seeds": seeds, "epochs": 40, "policies": policies}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(experiment | changes))
         arguments = ("run", folder / f"{name}.yaml", "--backend", "simulated", "--profile", folder / "truth.yaml")
         assert main([*map(str, arguments), "--runs", str(folder / "runs")]) == 0
@@ -199,7 +200,7 @@ class TestRecovery:
     def test_other_seeds_are_predicted(self, simulated: Path, tmp_path: Path, capsys: Any) -> None:
         profile = tmp_path / "profile.yaml"
         answer(capsys, "calibrate", simulated / "runs/fit/latest", "-o", profile, "--json")
-        found = answer(capsys, "validate", profile, simulated / "runs/check/latest", "--json")
+        found = answer(capsys, "validate", profile, simulated / "runs/check/latest", "--replicas", 3, "--json")
         assert found["in_sample"] == []
         assert found["ranking_kept"] is True
         assert found["ranking"]["pairs"] > 0
