@@ -1,4 +1,4 @@
-"""Replay a recorded run: its decisions or its arrivals on hosts again, or another policy on its day without hosts."""
+"""Replay a run: its decisions or its arrivals on hosts again, or another policy on its day without hosts."""
 
 from __future__ import annotations
 

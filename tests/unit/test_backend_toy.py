@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from edgebed.backend_testing import play
 from edgebed.backend_toy import ToyBackend, ToyPlan
 from edgebed.errors import BadInput
 from edgebed.policies import make_policy, policy_names
+from edgebed.policies.network_testing import random_hosts_policy
+from edgebed.policies.policy_file import save_policy
 from edgebed.protocol.cells import CellSpec
 from edgebed.types import DecidedBy, Decision, Observation, Outcome, Site
 
@@ -118,9 +121,14 @@ def test_every_kind_of_end_occurs() -> None:
 
 
 @pytest.mark.parametrize("name", policy_names())
-def test_every_policy_can_drive_it(name: str) -> None:
+def test_every_policy_can_drive_it(name: str, tmp_path: Path) -> None:
     plan = ToyPlan()
-    policy = make_policy(name, ToyBackend().observation_spec(plan))
+    spec = ToyBackend().observation_spec(plan)
+    options = {}
+    if name == "network":
+        save_policy(tmp_path, random_hosts_policy(spec))
+        options["weights"] = str(tmp_path)
+    policy = make_policy(name, spec, options)
     policy.reset(0)
     with opened(ToyBackend(), plan) as backend:
         episode = play(backend, plan, 0, policy.decide)
