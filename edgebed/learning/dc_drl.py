@@ -80,7 +80,7 @@ class DcDrlConfig(LearnerConfig, frozen=True):
         Literal["per_device", "joint"], parameter("1", "a value for each device's costs, or one for their sum")
     ] = "per_device"
     hidden: Annotated[tuple[int, ...], parameter("1", "sizes of the hidden layers", "paper")] = (400, 300)
-    actor_rate: Annotated[float, parameter("1", "step size of the actor", "paper", gt=0)] = 1e-4
+    actor_rate: Annotated[float, parameter("1", "step size of the actor", gt=0)] = 3e-4
     critic_rate: Annotated[float, parameter("1", "step size of the critic", "paper", gt=0)] = 1e-3
     last_rate: Annotated[float, parameter("1", "factor that the step sizes fall to until the end", gt=0, le=1)] = 0.1
     gamma: Annotated[float, parameter("1", "discount of a step", "paper", ge=0, lt=1)] = 0.9
@@ -91,12 +91,12 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     cell_capacity: Annotated[int, parameter("1", "rows of a cell's replay", ge=100)] = 16_000
     temperature: Annotated[float, parameter("1", "of the straight-through softmax", gt=0)] = 1.0
     score_penalty: Annotated[float, parameter("1", "weight of the scores' mean square in the actor's loss", ge=0)] = (
-        1e-3
+        1e-4
     )
     huber: Annotated[float, parameter("1", "critic's errors above it count linearly", gt=0)] = 10.0
     cost_knee: Annotated[float, parameter("1", "a task's cost above it counts by its logarithm", gt=0)] = 3.0
     noise: Annotated[float, parameter("1", "scale of Gumbel noise on scores (published_tanh: of OU noise)", ge=0)] = 0.3
-    actor_noise: Annotated[float, parameter("1", "scale of Gumbel noise on scores in the actor's updates", ge=0)] = 0.0
+    actor_noise: Annotated[float, parameter("1", "scale of Gumbel noise on scores in the actor's updates", ge=0)] = 0.3
     random: Annotated[float, parameter("1", "share of random decisions at the start", ge=0, le=1)] = 0.1
     random_local: Annotated[float, parameter("1", "share of the random decisions that are local", ge=0, le=1)] = 0.5
     last_random: Annotated[float, parameter("1", "factor that random decisions fall to until the end", gt=0, le=1)] = (

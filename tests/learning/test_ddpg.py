@@ -19,34 +19,34 @@ from edgebed.learning.replay import RUNNING, TRUNCATED, Replay, Trajectory
 from edgebed.learning.returns import fixed_returns
 from edgebed.simulation.intervals import t_interval
 
-LENGTH, EPISODES = 40, 25
+LENGTH, EPISODES = 20, 35
 GAMMA, TAU, RATE, BATCH, NOISE = 0.95, 0.01, 1e-3, 64, 0.2
 HIDDEN = (32, 32)
 SEEDS = (0, 1, 2, 3, 4)
 
 
-class Cart(gymnasium.Env[np.ndarray[Any, Any], np.ndarray[Any, Any]]):
-    """A mass to be brought to rest at 0: linear dynamics, quadratic cost, an episode of fixed length."""
+class Boat(gymnasium.Env[np.ndarray[Any, Any], np.ndarray[Any, Any]]):
+    """To be brought to the origin of a plane: linear dynamics, quadratic cost, an episode of fixed length."""
 
-    observation_space = spaces.Box(-10.0, 10.0, (2,), np.float32)
-    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    observation_space = spaces.Box(-2.0, 2.0, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
         super().reset(seed=seed)
-        self.state = self.np_random.uniform(-1.0, 1.0, 2)
+        self.place = self.np_random.uniform(-1.0, 1.0, 2)
         self.count = 0
-        return self.state.astype(np.float32), {}
+        return self.place.astype(np.float32), {}
 
     def step(self, action: Any) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
-        force = float(np.clip(action[0], -1.0, 1.0))
-        self.state = np.clip(self.state + 0.1 * np.array([self.state[1], force]), -10.0, 10.0)
+        force = np.clip(action, -1.0, 1.0)
+        self.place = np.clip(self.place + 0.3 * force, -2.0, 2.0)
         self.count += 1
-        cost = self.state[0] ** 2 + 0.1 * self.state[1] ** 2 + 0.01 * force**2
-        return self.state.astype(np.float32), -float(cost), False, self.count >= LENGTH, {}
+        cost = (self.place**2).sum() + 0.01 * (force**2).sum()
+        return self.place.astype(np.float32), -float(cost), False, self.count >= LENGTH, {}
 
 
 def mean_return(act: Any) -> float:
-    env, total = Cart(), 0.0
+    env, total = Boat(), 0.0
     for episode in range(20):
         seen, _ = env.reset(seed=1000 + episode)
         for _ in range(LENGTH):
@@ -57,9 +57,9 @@ def mean_return(act: Any) -> float:
 
 def ours(seeds: tuple[int, ...]) -> list[float]:
     """All seeds as one batch: an update a step, from the second episode on."""
-    agent = Ddpg(2, Numbers(1), seeds, DdpgSettings(HIDDEN, RATE, RATE, TAU, last_bound=None))
+    agent = Ddpg(2, Numbers(2), seeds, DdpgSettings(HIDDEN, RATE, RATE, TAU, last_bound=None))
     replay, rows, noise = Replay(len(seeds), 10_000), Counted(seeds, "rows"), Counted(seeds, "noise")
-    envs = [Cart() for _ in seeds]
+    envs = [Boat() for _ in seeds]
     updates = 0
     for episode in range(EPISODES):
         seen = np.stack([env.reset(seed=100 * seed + episode)[0] for seed, env in zip(seeds, envs, strict=True)])
@@ -67,7 +67,7 @@ def ours(seeds: tuple[int, ...]) -> list[float]:
         for step in range(LENGTH):
             with torch.no_grad():
                 mean = agent.actor(torch.from_numpy(seen[:, None])).tanh().numpy()[:, 0]
-            draw = NOISE * noise.normal(episode * LENGTH + step, 1)
+            draw = NOISE * noise.normal(episode * LENGTH + step, 2)
             actions = np.clip(mean + draw, -1.0, 1.0).astype(np.float32)
             done = [env.step(action) for env, action in zip(envs, actions, strict=True)]
             parts.append((seen, actions, np.array([[one[1]] for one in done], np.float32)))
@@ -99,10 +99,9 @@ def learn(agent: Ddpg, replay: Replay, uniform: np.ndarray[Any, Any]) -> None:
 
 
 def theirs(seed: int) -> float:
-    torch.set_num_threads(1)
     model = DDPG(
         "MlpPolicy",
-        Cart(),
+        Boat(),
         learning_rate=RATE,
         buffer_size=10_000,
         learning_starts=LENGTH,
@@ -111,7 +110,7 @@ def theirs(seed: int) -> float:
         gamma=GAMMA,
         train_freq=1,
         gradient_steps=1,
-        action_noise=NormalActionNoise(np.zeros(1), NOISE * np.ones(1)),
+        action_noise=NormalActionNoise(np.zeros(2), NOISE * np.ones(2)),
         policy_kwargs={"net_arch": list(HIDDEN)},
         seed=seed,
         device="cpu",
@@ -122,8 +121,8 @@ def theirs(seed: int) -> float:
 
 def test_our_core_reaches_what_stable_baselines3_reaches_on_the_same_budget() -> None:
     mine, reference = ours(SEEDS), [theirs(seed) for seed in SEEDS]
-    idle = mean_return(lambda seen: np.zeros(1))
-    assert np.mean(reference) > 0.6 * idle  # the budget suffices to learn something: returns are negative
+    idle = mean_return(lambda seen: np.zeros(2))
+    assert np.mean(reference) > 0.5 * idle  # the budget suffices to learn something: returns are negative
     interval = t_interval([a - b for a, b in zip(mine, reference, strict=True)])
     assert interval is not None
     low, high = interval
