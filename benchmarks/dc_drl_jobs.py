@@ -36,7 +36,11 @@ FIRST_SETTINGS: dict[str, Any] = {
 }
 """Half the updates, and no noise in those of the actor: what was tried before the defaults of now."""
 
+QUICK: dict[str, Any] = {"collective_updates": 0.1, "cell_updates": 0.025}
+"""A third of the updates."""
+
 ABLATIONS: dict[str, dict[str, Any]] = {
+    "quick": QUICK,
     "no_actor_noise": {"actor_noise": 0.0},
     "first_settings": FIRST_SETTINGS,
     "single_cell": SINGLE,
@@ -110,6 +114,8 @@ def jobs() -> Iterator[Job]:
     short, long = BUDGETS
     for size in SIZES[:2]:
         yield Job("dc_drl", "dc_drl", short, {"n": size}, SETTINGS)
+    for size in SIZES[:2]:
+        yield Job("quick", "dc_drl", short, {"n": size}, SETTINGS | QUICK)
     yield Job("first_settings", "dc_drl", short, {"n": 20}, FIRST_SETTINGS)
     for size in SIZES[:2]:
         yield Job("ppo", "ppo", short, {"n": size}, PPO)
@@ -123,7 +129,7 @@ def jobs() -> Iterator[Job]:
         yield Job("dc_drl", "dc_drl", short, {"n": size}, SETTINGS)
         yield Job("ppo", "ppo", short, {"n": size}, PPO)
     for name in ABLATIONS:
-        if name not in FIRST_ABLATIONS:
+        if name not in ("quick", *FIRST_ABLATIONS):
             yield _ablation(name, short)
     for variants in SHAPES.values():
         for changes in variants:
