@@ -27,6 +27,17 @@ class Choices:
     fraction: FloatArray
 
 
+def choices_of(decision: Decision, slot: IndexArray) -> Choices:
+    """What a decision says for tasks of these slots."""
+    site = decision.site[slot].astype(np.int64)
+    return Choices(
+        site=site,
+        server=np.where(site == int(Site.DEVICE), -1, decision.server[slot]),
+        channel=np.where(site == int(Site.DEVICE), 0, decision.channel[slot]),
+        fraction=decision.edge_fraction[slot].astype(np.float64),
+    )
+
+
 class PolicyDecider:
     """A policy that decides at ticks.
 
@@ -64,13 +75,7 @@ class PolicyDecider:
             WorkFailed: the policy raised an error.
         """
         decision = self._jointly(seen) if self._is_central else self._each(seen, views, slot)
-        site = decision.site[slot].astype(np.int64)
-        return Choices(
-            site=site,
-            server=np.where(site == int(Site.DEVICE), -1, decision.server[slot]),
-            channel=np.where(site == int(Site.DEVICE), 0, decision.channel[slot]),
-            fraction=decision.edge_fraction[slot].astype(np.float64),
-        )
+        return choices_of(decision, slot)
 
     def _jointly(self, seen: Observation) -> Decision:
         try:

@@ -14,6 +14,7 @@ from edgebed.clock import Clock, MonotonicClock, utc_now
 from edgebed.errors import EdgebedError, WorkFailed
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
+from edgebed.simulation.testbed.ingredients import Layout
 from edgebed.simulation.testbed.pipeline import Pipeline
 from edgebed.simulation.testbed.profile import Profile
 from edgebed.trace.manifest import Manifest, write_manifest
@@ -223,6 +224,14 @@ class _Work:
         self._asked.display.show(self._progress.standing("", tasks))
 
 
+def layout_of(testbed: Testbed, spec: CellSpec) -> tuple[Layout, float]:
+    """A lane of queues of a recorded cell, and the rate of a shaped channel (0: not shaped)."""
+    shaped_bps = spec.channels.rate_bps if spec.channels.model == "share" else 0.0
+    layout = testbed.layout(spec.channels.count, shaped_bps, refused_run_locally=spec.on_refusal == "local")
+    # Recorded service times have in them what hosts on shared processors did to each other.
+    return replace(layout, processors=(), device_processors=(), server_processors=()), shaped_bps
+
+
 class _Cell:
     """One cell, tried with the fast queues first.
 
@@ -242,10 +251,7 @@ class _Cell:
         self._work, self._connection, self._writer = work, connection, writer
         self._content, self._day, self._spec = content, day, spec
         self._testbed = work.stated(spec.cell_id)
-        shaped_bps = spec.channels.rate_bps if spec.channels.model == "share" else 0.0
-        layout = self._testbed.layout(spec.channels.count, shaped_bps, refused_run_locally=spec.on_refusal == "local")
-        # Recorded service times have in them what hosts on shared processors did to each other.
-        self._layout = replace(layout, processors=(), device_processors=(), server_processors=())
+        self._layout, shaped_bps = layout_of(self._testbed, spec)
         self._rate_bps = shaped_bps
         self.why = ""
 
