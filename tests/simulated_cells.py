@@ -69,4 +69,3 @@ def hosts_of(spec: CellSpec) -> Testbed:
     """The hosts of a cell."""
     devices, servers = [Host(name) for name in spec.devices], [Host(name, "generic-x86") for name in spec.servers]
     return Testbed(profile(spec), devices, servers)
-

@@ -60,4 +60,5 @@ def _expansion(degrees: int, x: float) -> float:
         (3.0 * x**7 + 19.0 * x**5 + 17.0 * x**3 - 15.0 * x) / 384.0,
         (79.0 * x**9 + 776.0 * x**7 + 1482.0 * x**5 - 1920.0 * x**3 - 945.0 * x) / 92160.0,
     )
-    return x + sum(term / degrees ** (order + 1) for order, term in enumerate(terms))
+    quantile: float = x + math.fsum(term / float(degrees) ** (order + 1) for order, term in enumerate(terms))
+    return quantile

@@ -131,9 +131,7 @@ def test_a_policy_that_does_not_fit_names_both_sides() -> None:
     file = network(make_scenario("dc-drl", {"n": 3}), "joint", np.random.default_rng(0))
     with pytest.raises(SchemaMismatch, match="was trained for 3 devices, the scenario has 4"):
         LearnedPolicy(make_scenario("dc-drl", {"n": 4}), file)
-    with pytest.raises(
-        SchemaMismatch, match=r"its choices are local, .*channel 4; the scenario's local, .*channel 1;"
-    ):
+    with pytest.raises(SchemaMismatch, match=r"its choices are local, .*channel 4; the scenario's local, .*channel 1;"):
         LearnedPolicy(make_scenario("dc-drl", {"n": 3, "channels": 2}), file)
     with pytest.raises(
         SchemaMismatch, match=r"made for dc-drl and does not fit explaboff-3x2: its device features are"

@@ -141,7 +141,7 @@ def descended(delays: Delays) -> tuple[BoolArray, FloatArray]:
     Returns:
         who offloads, ``[R, N]``, and Q, ``[R]``.
     """
-    offloads = np.zeros(delays.local.shape, np.bool_)
+    offloads: BoolArray = np.zeros(delays.local.shape, np.bool_)
     total = weighted_delay(delays, offloads)
     for _ in range(offloads.shape[1] ** 2):  # far more than it takes; each flip lowers Q, so that it ends anyway
         tried = _flipped_delay(delays, offloads)
