@@ -215,7 +215,7 @@ def _curves(axes: Any, shown: list[dict[str, Any]], known: list[Any], n: int) ->
         values = np.array([point[1] for point in one["curve"]])
         (line,) = axes.plot(steps, values.mean(axis=1), label=f"{one['variant']}, {one['steps'] // 1000} k")
         axes.fill_between(steps, values.min(axis=1), values.max(axis=1), alpha=0.12, color=line.get_color())
-        if one["variant"] == "dc_drl":
+        if one["variant"] in VARIANTS:
             explored = one["exploration"]
             axes.plot([p[0] for p in explored], [p[1] for p in explored], ":", color=line.get_color(), lw=1)
     for name in ("all_local", "greedy_sampled_100", "greedy_priced"):
