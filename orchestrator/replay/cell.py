@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgebed.protocol.cells import CellSpec
-from edgebed.simulation.testbed.hosts import Chosen
+from edgebed.simulation.testbed.hosts import Chosen, Testbed
 from edgebed.simulation.testbed.ingredients import NOWHERE, Ended, FloatArray, IndexArray, Ingredients, Layout
 from edgebed.simulation.testbed.pipeline import Pipeline
 from edgebed.types import BoolArray, Site
@@ -21,6 +21,16 @@ from orchestrator.replay.observing import RECORD, REPLAY, Observer, RecordedView
 from orchestrator.replay.queues import SteadyQueues
 
 Queues = SteadyQueues | Pipeline
+LANES = 2
+"""The record's and the replay's, see `orchestrator.replay.observing`."""
+
+
+def layout_of(testbed: Testbed, spec: CellSpec) -> tuple[Layout, float]:
+    """A lane of queues of a recorded cell, and the rate of a shaped channel (0: not shaped)."""
+    shaped_bps = spec.channels.rate_bps if spec.channels.model == "share" else 0.0
+    layout = testbed.layout(spec.channels.count, shaped_bps, refused_run_locally=spec.on_refusal == "local")
+    # Recorded service times have in them what hosts on shared processors did to each other.
+    return replace(layout, processors=(), device_processors=(), server_processors=()), shaped_bps
 
 
 @dataclass(slots=True)
@@ -79,10 +89,7 @@ class CellReplay:
             WorkFailed: the policy raised an error.
         """
         for batch in self._day.batches():
-            judged = Judged.of(batch)
-            judged.open = 2 * int(batch.is_decided.sum())
-            judged.over_s = float(np.max(batch.arrived_s, initial=0.0)) + self._cell.timeouts.task_s
-            self._window.append(judged)
+            judged = self._take(batch)
             if self._policy is not None:
                 self._seen = self._policy.views.of_epochs(*batch.epochs)
             for epoch in range(*batch.epochs):
@@ -90,6 +97,14 @@ class CellReplay:
             self._told(batch.first + len(batch))
             self._let_go()
         self._conclude()
+
+    def _take(self, batch: Batch) -> Judged:
+        """Begin with a batch."""
+        judged = Judged.of(batch)
+        judged.open = 2 * int(batch.is_decided.sum())
+        judged.over_s = float(np.max(batch.arrived_s, initial=0.0)) + self._cell.timeouts.task_s
+        self._window.append(judged)
+        return judged
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 

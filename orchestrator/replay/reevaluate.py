@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ from edgebed.clock import Clock, MonotonicClock, utc_now
 from edgebed.errors import EdgebedError, WorkFailed
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
-from edgebed.simulation.testbed.ingredients import Layout
 from edgebed.simulation.testbed.pipeline import Pipeline
 from edgebed.simulation.testbed.profile import Profile
 from edgebed.trace.manifest import Manifest, write_manifest
@@ -28,7 +27,7 @@ from orchestrator.plan import create_run_folder
 from orchestrator.plan_file import Plan, PlannedCell
 from orchestrator.progress import Display, Standing
 from orchestrator.provision.content import content_of
-from orchestrator.replay.cell import CellReplay, Policy
+from orchestrator.replay.cell import LANES, CellReplay, Policy, layout_of
 from orchestrator.replay.comparison import compare
 from orchestrator.replay.day import RecordedDay
 from orchestrator.replay.deciders import PolicyDecider
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 
 MODE = "reevaluate"
 MEMORY_LIMIT = "384MB"
-LANES = 2
 
 
 @dataclass(slots=True)
@@ -222,14 +220,6 @@ class _Work:
     def told(self, tasks: int) -> None:
         """So many tasks of the current cell are decided."""
         self._asked.display.show(self._progress.standing("", tasks))
-
-
-def layout_of(testbed: Testbed, spec: CellSpec) -> tuple[Layout, float]:
-    """A lane of queues of a recorded cell, and the rate of a shaped channel (0: not shaped)."""
-    shaped_bps = spec.channels.rate_bps if spec.channels.model == "share" else 0.0
-    layout = testbed.layout(spec.channels.count, shaped_bps, refused_run_locally=spec.on_refusal == "local")
-    # Recorded service times have in them what hosts on shared processors did to each other.
-    return replace(layout, processors=(), device_processors=(), server_processors=()), shaped_bps
 
 
 class _Cell:
