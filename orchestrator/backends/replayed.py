@@ -113,8 +113,8 @@ class ReplayedBackend:
 
     @property
     def claims(self) -> dict[str, int]:
-        """Outcomes reported in this episode by what they are: ``recorded``, ``recomputed`` or ``modelled``."""
-        counts = Counter() if self._episode is None else self._episode.claims
+        """Tasks reported in this episode by what that is: ``recorded``, ``recomputed`` or ``modelled``."""
+        counts = Counter(() if self._episode is None else self._episode.claims.values())
         return {name: counts[code] for code, name in enumerate(STATUS)}
 
     @property
@@ -245,7 +245,7 @@ class _Episode:
     """A recorded day that someone decides, epoch by epoch.
 
     Attributes:
-        claims: outcomes reported, by status.
+        claims: status of the tasks reported, by name.
     """
 
     def __init__(self, opened: _OpenDay, stated: Testbed, missing: Missing) -> None:
@@ -257,7 +257,7 @@ class _Episode:
         self._views: Float32Array = np.zeros((0, 0), np.float32)
         self._by: dict[int, DecidedBy] = {}
         self._told: dict[str, Outcome] = {}
-        self.claims: Counter[int] = Counter()
+        self.claims: dict[str, int] = {}
 
     @property
     def next_tick_s(self) -> float:
@@ -320,7 +320,7 @@ class _Episode:
             outcome = self._outcome(one, status)
             if self._is_news(outcome):
                 self._told[outcome.task_id] = outcome.outcome
-                self.claims[status] += 1
+                self.claims[outcome.task_id] = status
                 found.append(outcome)
         return found
 

@@ -19,7 +19,8 @@ from edgebed.types import DecidedBy, Outcome, Site
 from orchestrator.backends.hosts import outcome_of
 from orchestrator.backends.simulated_record import Record
 from orchestrator.backends.simulated_rows import used_of
-from orchestrator.replay.judged import MODELLED, NO_ROW, RECORDED, Judged
+from orchestrator.replay.day import NO_ROW
+from orchestrator.replay.judged import MODELLED, RECORDED, Judged
 from orchestrator.replay.observing import REPLAY
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from edgebed.backend import Backend
 from edgebed.backend_testing import check_backend
 from edgebed.backend_toy import ToyBackend, ToyPlan
 from edgebed.protocol.cells import CellSpec, ChannelSettings, RewardSettings, Timeouts
+from orchestrator.backends.replayed import ReplayedBackend
 from orchestrator.backends.simulated import SimulatedBackend
 from tests.simulated_cells import cell, hosts_of
 
@@ -31,6 +33,15 @@ def simulated(**changes: Any) -> Case:
     return Case(lambda: SimulatedBackend(hosts_of), plan)
 
 
+TRACE = Path("inventory/traces/local-day")
+
+
+def replayed(policy: str) -> Case:
+    """The shipped trace; the checker's seeds stand for its days."""
+    plan = ReplayedBackend(TRACE).plan_of(policy)
+    return Case(lambda: ReplayedBackend(TRACE, any_seed=True), plan)
+
+
 CASES: dict[str, Case] = {
     "toy": Case(ToyBackend, ToyPlan()),
     "toy, one device, two servers": Case(ToyBackend, ToyPlan(("pi-1",), ("edge-1", "edge-2"), channels=2, workers=2)),
@@ -48,6 +59,8 @@ CASES: dict[str, Case] = {
         timeouts=Timeouts(task_s=1.5),
         reward=RewardSettings(energy=0.5),
     ),
+    "replayed": replayed("greedy_latency"),
+    "replayed, everything on the devices": replayed("all_local"),
 }
 
 
