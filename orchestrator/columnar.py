@@ -196,6 +196,19 @@ def _objects(values: list[Any]) -> NDArray[Any]:
     return np.ma.masked_array(found, mask=[value is None for value in values])
 
 
+def part_path(path: Path, number: int) -> Path:
+    """Where a part of a table lies that is written in several: the first has the table's own name."""
+    return path.with_name(f"{path.stem}-{number}{path.suffix}") if number else path
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The parts of a table that there are, in their order; the first is taken to be there."""
+    parts = [path]
+    while (further := part_path(path, len(parts))).exists():
+        parts.append(further)
+    return parts
+
+
 def scan_of(paths: list[Path], record_type: type[msgspec.Struct]) -> str:
     """An SQL expression over some of these files, in their order; an empty table where there is none."""
     if paths:

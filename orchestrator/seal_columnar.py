@@ -17,7 +17,7 @@ from edgebed.protocol.cells import CellSpec
 from edgebed.trace.runs import QUIET, import_duckdb, sql_text
 from edgebed.trace.schema import EpochRecord, EventRecord, SampleRecord, TaskRecord, columns
 from edgebed.trace.segments import attempt_folder
-from orchestrator.columnar import ColumnWriter, Table, scan_of
+from orchestrator.columnar import ColumnWriter, Table, parts_of, scan_of
 from orchestrator.seal import EPOCHS, SealedCounts, publish, write_table
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class _Files:
                 writer.write(self.tasks[-1], TaskRecord, table)
 
     def _add(self, attempt: Path) -> None:
-        self.tasks.append(attempt / "tasks.parquet")
+        self.tasks += parts_of(attempt / "tasks.parquet")
         self.epochs.append(attempt / "epochs.parquet")
         if (attempt / "events.parquet").exists():  # most cells have nothing to tell
             self.events.append(attempt / "events.parquet")
@@ -96,17 +96,23 @@ def _tabulate(files: _Files, folder: Path, scratch: Path) -> SealedCounts:
     settings = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "temp_directory": str(scratch / "spill")}
     with import_duckdb("sealing a run").connect(str(scratch / "seal.duckdb"), config=settings) as connection:
         connection.execute(QUIET)
-        names = ", ".join(column.name for column in columns(TaskRecord))
-        source = scan_of(files.tasks, TaskRecord)
-        connection.execute(
-            f"COPY (SELECT {names} FROM {source}) TO {sql_text(folder / 'tasks')} "  # noqa: S608
-            "(FORMAT parquet, COMPRESSION zstd)"
-        )
+        _join_tasks(connection, files, folder / "tasks")
         tasks = f"read_parquet({sql_text(folder / 'tasks')})"
         _make_tables(connection, files, tasks)
         for table in ("epochs", "samples", "events"):
             write_table(connection, table, folder)
         return _count(connection, tasks, files.unreported)
+
+
+def _join_tasks(connection: DuckDBPyConnection, files: _Files, target: Path) -> None:
+    if len(files.tasks) == 1:  # has these rows in this order already
+        shutil.copyfile(files.tasks[0], target)
+        return
+    names = ", ".join(column.name for column in columns(TaskRecord))
+    source = scan_of(files.tasks, TaskRecord)
+    connection.execute(
+        f"COPY (SELECT {names} FROM {source}) TO {sql_text(target)} (FORMAT parquet, COMPRESSION zstd)"  # noqa: S608
+    )
 
 
 def _make_tables(connection: DuckDBPyConnection, files: _Files, tasks: str) -> None:

@@ -15,7 +15,7 @@ from edgebed.trace.schema import STAGES, EpochRecord, TaskRecord, columns
 from edgebed.types import Site
 from orchestrator.backends.simulated_record import EpochRow, Record
 from orchestrator.backends.simulated_rows import epoch_table, used_of
-from orchestrator.columnar import ColumnWriter
+from orchestrator.columnar import ColumnWriter, part_path
 from orchestrator.replay.day import RecordedDay
 from orchestrator.replay.judged import MODELLED, RECOMPUTED, RECORDED, STATUS, Judged, QueueError
 from orchestrator.replay.observing import REPLAY
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 BACKEND = "replayed"
 OF_THE_DECISION = ("decision_late", "simulated", "recorded", "recomputed", "modelled", "warm_up", "unplanned")
 """Flags that do not carry over with an ingredient from another row."""
+
+PART_ROWS = 122_880
+"""Of a file: one row group, as DuckDB has them; joins of more would not stay in memory, and so not in order."""
+
+FROM_OTHERS = (
+    *("row", "link_rate_bps", "clock_error_s", "device_cpu_s", "server_cpu_s", "device_energy_j", "server_energy_j"),
+    *("energy_source", "energy_error_j", "predicted", "label", "correct", "flags"),
+)
+"""What a row may take from another one."""
 
 _RESULTS = {
     "row": "BIGINT", "other": "BIGINT", "status": "TINYINT", "rsite": "TINYINT", "rserver": "INTEGER",
@@ -102,17 +111,40 @@ class CellTables:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def write(self, versions: tuple[str, ...]) -> None:
-        """Write ``tasks.parquet`` and ``epochs.parquet`` of the cell."""
+        """Write ``epochs.parquet`` of the cell and its ``tasks.parquet``, that one in parts when it is long."""
         self._write_epochs()
         expressions = _selected(self._cell, self._words(versions))
         selected = ", ".join(f"CAST({expression} AS {kind}) AS {name}" for name, kind, expression in expressions)
+        # Joined as written, what is on the left keeps its order; the database would turn joins around and sort after.
+        self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        for number, (first, last) in enumerate(self._ranges()):
+            path = part_path(self._folder / "tasks.parquet", number)
+            self._connection.execute(
+                f"COPY (SELECT {selected} FROM {self._joined(first, last)}) TO {sql_text(path)} "  # noqa: S608
+                "(FORMAT parquet, COMPRESSION zstd)"
+            )
+        self._connection.execute("RESET disabled_optimizers")
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """Rows of the record, first and last, as many at a time as fit into memory with all their columns."""
+        found = self._connection.execute("SELECT coalesce(min(row), 0), coalesce(max(row), 0) FROM results").fetchone()
+        assert found is not None
+        first, last = found
+        return [(begin, min(begin + PART_ROWS - 1, last)) for begin in range(first, last + 1, PART_ROWS)]
+
+    def _joined(self, first: int, last: int) -> str:
+        """The record ``b`` in its order, the results ``r``, and the other rows ``p`` that some ingredients are from."""
+        own, rows = sql_text(self._day.record.cell_id), f"row BETWEEN {first} AND {last}"
         # Without another row everything is in the record's own.
-        others = "src AS p ON p.row = r.other" if self._has_others else "(FROM src LIMIT 0) AS p ON false"
-        own = sql_text(self._day.record.cell_id)
-        self._connection.execute(
-            f"COPY (SELECT {selected} FROM (FROM src WHERE cell_id = {own}) AS b JOIN results AS r ON r.row = b.row "  # noqa: S608
-            f"LEFT JOIN {others} ORDER BY b.row) TO {sql_text(self._folder / 'tasks.parquet')} "
-            "(FORMAT parquet, COMPRESSION zstd)"
+        others = "(FROM src LIMIT 0) AS p ON false"
+        if self._has_others:
+            others = (
+                f"(SELECT {', '.join(FROM_OTHERS)} FROM src WHERE row IN "  # noqa: S608  (constants and numbers)
+                f"(SELECT other FROM results WHERE other >= 0 AND {rows})) AS p ON p.row = r.other"
+            )
+        return (
+            f"(FROM src WHERE cell_id = {own} AND {rows}) AS b "
+            f"JOIN (FROM results WHERE {rows}) AS r ON r.row = b.row LEFT JOIN {others}"
         )
 
     def _words(self, versions: tuple[str, ...]) -> dict[str, str]:
