@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgebed.backend import TaskOutcome, opened
-from edgebed.backend_testing import Episode, play
+from edgebed.backend_testing import Episode, check_backend, play
 from edgebed.errors import BadInput, SchemaMismatch
 from edgebed.policies import make_policy
 from edgebed.protocol.cells import CellSpec
@@ -60,17 +60,18 @@ def policy_of(name: str, plan: CellSpec) -> Decide:
     return policy.decide
 
 
-def as_recorded(cell: str, plan: CellSpec) -> Decide:
+def as_recorded(cell: str, plan: CellSpec, folder: Path = TRACE) -> Decide:
     """Decides what was decided then, without looking."""
-    sites: dict[tuple[int, str], str] = {
-        (row["decision_epoch"], row["device_id"]): row["requested_site"] for row in rows(TRACE, cell).values()
-    }
+    then = {(row["epoch"], row["device_id"]): row for row in rows(folder, cell).values() if row["requested_site"]}
 
     def decide(seen: Observation) -> Decision:
         decision = Decision.local(len(plan.devices))
         for slot, name in enumerate(plan.devices):
-            if sites.get((seen.epoch, name)) == "edge":
+            row = then.get((seen.epoch, name))
+            if row is not None and row["requested_site"] == "edge":
                 decision.site[slot], decision.edge_fraction[slot] = Site.EDGE, 1.0
+                decision.server[slot] = plan.servers.index(row["requested_server"])
+                decision.channel[slot] = row["requested_channel"]
         return decision
 
     return decide
@@ -223,3 +224,87 @@ def test_waiting_for_outcomes_lets_time_pass_up_to_the_next_tick() -> None:
             rest += found
     assert sum(told) > 0
     assert sum(told) + len(rest) <= len(rows(TRACE, "all_local-s1"))
+
+
+HOSTS = {
+    "all": {
+        "vars": {"ansible_connection": "local"},
+        "children": {
+            "edge_servers": {
+                "hosts": {
+                    "edge-1": {"edgebed_queue_tasks": 3, "edgebed_slowdown": 2},
+                    "edge-2": {"edgebed_queue_tasks": 2, "edgebed_slowdown": 3},
+                }
+            },
+            "devices": {
+                "vars": {"edgebed_board": "raspberry-pi-4b", "edgebed_link": {"rate_bps": 20_000_000}},
+                "hosts": {"pi-1": {"edgebed_slowdown": 8}, "pi-2": {"edgebed_slowdown": 14}},
+            },
+        },
+    }
+}
+CROWDED = {
+    "name": "crowded",
+    "workload": "digits",
+    "deadline_s": 0.4,
+    "arrivals": {"kind": "poisson", "rate_per_s": 12.0, "frames": {"low": 2, "high": 8}},
+    "epoch_s": 0.5,
+    "epochs": 6,
+    "channels": {"count": 2, "rate_bps": 20_000_000},
+    "channel_model": "share",
+    "policies": ["uniform_random", "all_local"],
+    "fallback_policy": "greedy_latency",
+    "seeds": [0, 3, 4],
+    "timeouts": {"task_s": 1.5},
+    "reward": {"latency": 1.0, "energy": 0.5, "miss_penalty": 1.0},
+}
+
+
+@pytest.fixture
+def crowded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A day with two servers that refuse, shaped channels and time-outs, recorded in virtual time."""
+    (tmp_path / "hosts.yaml").write_text(json.dumps(HOSTS))
+    (tmp_path / "crowded.yaml").write_text(json.dumps(CROWDED))
+    options = ["--hosts", str(tmp_path / "hosts.yaml"), "--backend", "simulated", "--runs", str(tmp_path / "runs")]
+    assert main(["run", str(tmp_path / "crowded.yaml"), *options, "--json"]) == 0
+    return Path(json.loads(capsys.readouterr().out.splitlines()[-1])["run"])
+
+
+def test_a_crowded_day_keeps_the_contract_and_gives_back_its_record(crowded: Path) -> None:
+    plan = ReplayedBackend(crowded).plan_of("uniform_random", 3)
+    check_backend(lambda: ReplayedBackend(crowded), plan)
+    outcomes, claims = day_of("uniform_random", 3, as_recorded(plan.cell_id, plan, crowded), crowded)
+    recorded = rows(crowded, plan.cell_id)
+    assert {row["reason"] for row in recorded.values()} >= {None, "queue_full", "timeout_not_started"}
+    assert claims == {"recorded": len(recorded), "recomputed": 0, "modelled": 0}
+    for key, row in recorded.items():
+        one = outcomes[key]
+        assert (one.outcome.value, one.reason, one.latency_s) == (row["outcome"], row["reason"] or "", row["latency_s"])
+        assert one.cost == row["cost"]
+
+
+def test_tasks_that_nobody_decided_about_stay_as_they_were(tmp_path: Path) -> None:
+    """A device was down for a while on that day: no decision brings its tasks back."""
+    folder = with_only(tmp_path, "all_local-s1", "all_edge-s1")
+    down = "device_id = 'pi-2' AND epoch BETWEEN 3 AND 6"
+    unknown = ("requested_site", "site", "decision_s", "decision_epoch", "decided_by", "latency_s")
+    changes = [f"CASE WHEN {down} THEN NULL ELSE {name} END AS {name}" for name in unknown]
+    changes += [
+        f"CASE WHEN {down} THEN 'failed' ELSE outcome END AS outcome",
+        f"CASE WHEN {down} THEN 'device_down' ELSE reason END AS reason",
+        f"CASE WHEN {down} THEN false ELSE deadline_met END AS deadline_met",
+        f"CASE WHEN {down} THEN 4.5 ELSE cost END AS cost",
+    ]
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT * REPLACE ({', '.join(changes)}) FROM read_parquet('{folder}/tasks.parquet')) "
+            f"TO '{tmp_path}/new.parquet' (FORMAT parquet)"
+        )
+    (tmp_path / "new.parquet").replace(folder / "tasks.parquet")
+    plan = ReplayedBackend(folder).plan_of("all_local", 1)
+    check_backend(lambda: ReplayedBackend(folder, any_seed=True), plan)
+    outcomes, _ = day_of("all_local", 1, policy_of("all_edge", plan), folder)
+    lost = [one for one in outcomes.values() if one.reason == "device_down"]
+    assert lost
+    assert len(lost) == sum(row["reason"] == "device_down" for row in rows(folder, "all_local-s1").values())
+    assert all((one.decision_epoch, one.site, one.cost) == (None, None, 4.5) for one in lost)
