@@ -10,7 +10,7 @@ from typing import Any
 from edgebed.trace.runs import Run
 from orchestrator.faults.schedule import BEGIN, FAILED
 from orchestrator.recognition import Recognition
-from orchestrator.verdict import SUSPECT_CLOCK_ERROR_S, RunFacts
+from orchestrator.verdict import SUSPECT_CLOCK_ERROR_S, RunFacts, Standing, Verdict
 
 INCIDENTS = ("policy_failed", "bad_decision", "meter_failed", "meter_lost", "meters_disagree", "stalled")
 """Kinds of events that speak of a fault and not of the network."""
@@ -86,8 +86,16 @@ def gather_facts(run: Run, planned: int, problems: Sequence[str] = ()) -> RunFac
         faults_missed=kinds.count(FAILED),
         incidents={kind: kinds.count(kind) for kind in INCIDENTS if kind in kinds},
         problems=tuple(problems),
+        source=_of_source(run),
         **numbers,
     )
+
+
+def _of_source(run: Run) -> Verdict | None:
+    """Of a replay: what the run that it replays may be used for."""
+    of = run.manifest.replay.get("source", {})
+    verdict = of.get("verdict")
+    return None if verdict is None else Verdict(Standing(verdict), tuple(of.get("reasons", ())))
 
 
 def _other_work(run: Run) -> Iterator[tuple[str, float]]:

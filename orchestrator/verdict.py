@@ -45,6 +45,14 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """A standing, and the sentences that it rests on; a valid run has none."""
+
+    verdict: Standing
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """What is known of a sealed run.
 
@@ -62,6 +70,7 @@ class RunFacts:
         faults_missed: those that could not be done.
         incidents: events that speak of a fault in a program, by kind.
         problems: what sealing found damaged or left out.
+        source: of a replay: the verdict on the recorded run.
     """
 
     planned: int
@@ -84,18 +93,11 @@ class RunFacts:
     faults_missed: int = 0
     incidents: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    source: Verdict | None = None
 
     def count(self, reasons: frozenset[str]) -> int:
         """Tasks that ended for one of these reasons."""
         return sum(count for reason, count in self.reasons.items() if reason in reasons)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A standing, and the sentences that it rests on; a valid run has none."""
-
-    verdict: Standing
-    reasons: tuple[str, ...]
 
 
 def judge(facts: RunFacts) -> Verdict:
@@ -126,6 +128,7 @@ def _grave(facts: RunFacts) -> Iterator[str]:
     # Where something was broken on purpose, what was lost is what the run is to show.
     if _share(down, facts.planned) > INVALID_DOWN_SHARE and not facts.faults:
         yield f"{_of(down, facts.planned)} were lost because a host or program was down."
+    yield from _of_source(facts, Standing.INVALID)
     if facts.promised_accuracy is not None:
         for site in facts.recognition:
             if probability_of_so_few(site, facts.promised_accuracy) < IMPROBABLE:
@@ -136,7 +139,15 @@ def _grave(facts: RunFacts) -> Iterator[str]:
                 )
 
 
+def _of_source(facts: RunFacts, standing: Standing) -> Iterator[str]:
+    """A replay is no better than the record."""
+    if facts.source is not None and facts.source.verdict is standing:
+        for reason in facts.source.reasons or ("it does not say why.",):
+            yield f"The recorded run is {standing.value}: {reason}"
+
+
 def _slight(facts: RunFacts) -> Iterator[str]:
+    yield from _of_source(facts, Standing.SUSPECT)
     if facts.faults:
         done = ", ".join(f"{kind} {_times(count)}" for kind, count in sorted(facts.faults.items()))
         yield f"Faults were part of the experiment: {done}; compare it only with runs that had the same."

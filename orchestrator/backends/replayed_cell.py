@@ -135,6 +135,7 @@ class SteppedCell(CellReplay):
             if batch is None:
                 raise WorkFailed(f"cell {self._cell.cell_id}: nothing is recorded of its epoch {epoch}")
             judged = self._current = self._take(batch)
+            judged.is_anew = True
             self._shown_then = self._recorded.of_epochs(batch.epochs[0], batch.epochs[1] + 1)
         if epoch >= judged.batch.epochs[1]:
             return judged, np.zeros(0, np.int64)

@@ -101,6 +101,7 @@ class CellReplay:
     def _take(self, batch: Batch) -> Judged:
         """Begin with a batch."""
         judged = Judged.of(batch)
+        judged.is_anew = self._policy is not None
         judged.open = 2 * int(batch.is_decided.sum())
         judged.over_s = float(np.max(batch.arrived_s, initial=0.0)) + self._cell.timeouts.task_s
         self._window.append(judged)

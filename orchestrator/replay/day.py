@@ -18,7 +18,7 @@ from edgebed.simulation.testbed.ingredients import OUTCOMES, FloatArray, IndexAr
 from edgebed.trace.runs import sql_file, sql_text
 from edgebed.types import BoolArray, Site
 from orchestrator.plan_file import PlannedCell
-from orchestrator.replay.source import Day, Source
+from orchestrator.replay.source import Day, Source, is_timed_sql, timed_sql
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -42,6 +42,7 @@ class Batch:
         device_s: what its device takes for all its frames. device_row: row in which that was recorded.
         uplink_s, hold_s, server_s, downlink_s, edge_row: ``[n, servers]``, likewise for all frames at a server.
         refusal_s: until a refusal would be known.
+        is_timed: its stages were recorded, or it is not done and has none.
     """
 
     first: int
@@ -70,6 +71,7 @@ class Batch:
     downlink_s: FloatArray
     edge_row: IndexArray
     refusal_s: FloatArray
+    is_timed: BoolArray
     bounds: IndexArray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -147,6 +149,7 @@ class RecordedDay:
             f"{_code('src.requested_server', self.servers)} AS server, src.requested_channel AS channel, "
             "src.edge_fraction AS fraction, src.decision_s, src.decision_compute_s AS compute_s, "
             f"{_code('src.outcome', [each.value for each in OUTCOMES])} AS outcome, src.latency_s, "
+            f"(src.outcome <> 'done' OR {is_timed_sql('src.')}) AS is_timed, "
             f"{ingredients} FROM src JOIN device ON device.name = src.device_id {joins} "
             f"WHERE src.cell_id = {own} AND src.arrived_s IS NOT NULL AND NOT list_contains(src.flags, 'unplanned') "
             "ORDER BY src.epoch, src.arrived_s, device.slot, src.row"
@@ -159,24 +162,26 @@ class RecordedDay:
         best = f"(SELECT *, {rank} AS rank FROM src WHERE outcome = 'done' AND site = "  # noqa: S608  (names, quoted)
         self._connection.execute(
             "CREATE OR REPLACE TABLE here AS SELECT key, arg_min(row, rank) AS row, "  # noqa: S608
-            f"arg_min(device_compute_s, rank) AS device_compute_s FROM {best}'device') GROUP BY key"
+            "arg_min(device_compute_s, rank) AS device_compute_s "
+            f"FROM {best}'device' AND {timed_sql('device')}) GROUP BY key"
         )
         self._connection.execute(
             "CREATE OR REPLACE TABLE there AS SELECT key, server, arg_min(row, rank) AS row, "  # noqa: S608
             "arg_min(uplink_s, rank) AS uplink_s, arg_min(server_compute_s, rank) AS server_compute_s, "
             "arg_min(downlink_s, rank) AS downlink_s, arg_min(coalesce(link_rate_bps, 0), rank) AS rate_bps "
-            f"FROM {best}'edge') GROUP BY key, server"
+            f"FROM {best}'edge' AND {timed_sql('edge')}) GROUP BY key, server"
         )
 
     def _ingredients(self) -> tuple[str, str]:
         """Columns with the ingredients, and the joins that they need."""
         if not self.has_others:
-            here = "src.outcome = 'done' AND src.site = 'device'"
+            here = f"src.outcome = 'done' AND src.site = 'device' AND {timed_sql('device', 'src.')}"
             parts = [
                 f"CASE WHEN {here} THEN src.device_compute_s END AS device_s, CASE WHEN {here} THEN src.row END dr"
             ]
             for index, name in enumerate(self.servers):
                 there = f"src.outcome = 'done' AND src.site = 'edge' AND src.server = {sql_text(name)}"
+                there += f" AND {timed_sql('edge', 'src.')}"
                 parts += [
                     f"CASE WHEN {there} THEN src.{column} END AS {short}{index}"
                     for column, short in (*_EDGE, ("row", "er"), ("link_rate_bps", "rate"))
@@ -258,6 +263,7 @@ class RecordedDay:
             downlink_s=edge("down"),
             edge_row=_whole(edge("er")),
             refusal_s=np.full(count, np.nan),
+            is_timed=np.asarray(found["is_timed"], np.bool_),
         )
 
 

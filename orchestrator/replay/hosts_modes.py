@@ -18,7 +18,7 @@ from edgebed.errors import BadInput, Problem, RunConflict
 from edgebed.policies.files import pack_files
 from edgebed.simulation.testbed.profile import Profile, read_profile
 from edgebed.trace.manifest import read_manifest, write_manifest
-from edgebed.trace.runs import PLAN_FILE, QUIET, import_duckdb, sql_file, sql_text
+from edgebed.trace.runs import PLAN_FILE, QUIET, Run, import_duckdb, sql_file, sql_text
 from orchestrator.experiment import PlannedPolicy, PolicySource, Setting
 from orchestrator.inventory import Host, Inventory, load_inventory
 from orchestrator.plan import create_run_folder
@@ -27,9 +27,11 @@ from orchestrator.replay.comparison import compare, repeatability
 from orchestrator.replay.decisions import recorded_decisions
 from orchestrator.replay.planning import Target, check_policies, planned
 from orchestrator.replay.source import Day, Source
+from orchestrator.run_facts import gather_facts
 from orchestrator.runner import RunOutcome
 from orchestrator.sealing import REPORT_FILE
 from orchestrator.simulated_profile import checksum_of
+from orchestrator.verdict import judge
 
 RERUN, OPEN_LOOP = "rerun", "open-loop"
 HOSTS, SIMULATED = "hosts", "simulated"
@@ -110,7 +112,7 @@ def _tell(asked: Again, folder: Path, outcome: RunOutcome) -> None:
     run = asked.source.trace.run
     facts: dict[str, Any] = {
         "mode": asked.mode,
-        "source": {name: getattr(run.manifest, name) for name in ("run_id", "plan_hash", "backend")},
+        "source": asked.source.facts,
         "policies": [target.label for target in asked.targets],
     }
     if outcome.summary is not None:
@@ -122,6 +124,10 @@ def _tell(asked: Again, folder: Path, outcome: RunOutcome) -> None:
     written.replay = facts
     write_manifest(folder, written)
     if outcome.summary is not None:
+        verdict = judge(gather_facts(Run(folder), written.counts["planned"], written.problems))
+        for each in (outcome.manifest, written):
+            each.verdict, each.reasons = verdict.verdict.value, list(verdict.reasons)
+        write_manifest(folder, written)
         write_report([folder], folder / REPORT_FILE)
 
 

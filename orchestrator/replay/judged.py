@@ -106,6 +106,7 @@ class Judged:
         is_filled: the batch's missing ingredients have been filled in.
         version: of the policy, index into the replay's versions.
         over_s: no word about any of its tasks comes later.
+        is_anew: somebody decides anew: then a row whose stages nobody recorded does not tell what it would have met.
     """
 
     batch: Batch
@@ -116,6 +117,7 @@ class Judged:
     is_filled: bool = False
     over_s: float = field(default=0.0)
     open: int = 0
+    is_anew: bool = True
 
     @classmethod
     def of(cls, batch: Batch) -> Judged:
@@ -142,7 +144,8 @@ class Judged:
         same_choice = (choices.site == batch.site) & (is_placed | (choices.site == int(Site.DEVICE)))
         same_way = (one.outcome == other.outcome) & (one.stages == other.stages).all(axis=1)
         same_way &= (one.site == other.site) & (one.reason == other.reason)
-        is_recorded = (same_choice & same_way) | ~batch.is_decided
+        is_known = batch.is_timed | (not self.is_anew)
+        is_recorded = (same_choice & same_way & is_known) | ~batch.is_decided
         return np.where(is_recorded, RECORDED, np.where(self.is_modelled, MODELLED, RECOMPUTED))
 
     def ingredient_row(self, status: IndexArray) -> IndexArray:

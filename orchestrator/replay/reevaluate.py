@@ -138,6 +138,7 @@ class _Work:
         self.manifest.state = "complete"
         self.manifest.ended = utc_now().isoformat(timespec="seconds")
         self.manifest.replay = self._facts()
+        write_manifest(self._folder, self.manifest)  # what the source is counts in the verdict
         summary = conclude_run(self._folder, self._plan, self.manifest, counts)
         cells = len(self._plan.cells)
         return RunOutcome(self._folder, self.manifest, cells, cells, summary)
@@ -183,10 +184,9 @@ class _Work:
 
     def _facts(self) -> dict[str, Any]:
         total = sum(self._counts) or 1
-        of = self._source.trace.run.manifest
         return {
             "mode": MODE,
-            "source": {"run_id": of.run_id, "plan_hash": of.plan_hash, "backend": of.backend},
+            "source": self._source.facts,
             "policies": [target.label for target in self._asked.targets],
             "shares": {name: count / total for name, count in zip(STATUS, self._counts, strict=True)},
             "tasks": dict(zip(STATUS, self._counts, strict=True)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgebed.errors import BadInput
 from edgebed.trace.runs import QUIET, import_duckdb, sql_file
@@ -18,6 +19,19 @@ NEEDED = (
     *("decision_s", "outcome", "latency_s", "link_rate_bps", *STAGES),
 )
 """Columns of ``tasks`` without which nothing can be replayed."""
+
+_DECIDED = "requested_site IS NOT NULL AND decision_s IS NOT NULL"
+
+
+def timed_sql(site: str, table: str = "") -> str:
+    """Condition on a done task: its stages at a site were recorded. A foreign trace may have nothing but totals."""
+    names = ("device_compute_s",) if site == "device" else ("uplink_s", "server_compute_s", "downlink_s")
+    return " AND ".join(f"{table}{name} IS NOT NULL" for name in names)
+
+
+def is_timed_sql(table: str = "") -> str:
+    """The same at the site where it was."""
+    return f"CASE {table}site WHEN 'device' THEN {timed_sql('device', table)} ELSE {timed_sql('edge', table)} END"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +56,21 @@ class Source:
         name: as it was given.
         cells: those to be replayed.
         decided: tasks in them of which it is known what was decided, and when.
+        done, timed: of these the done ones, and those whose stages are known.
     """
 
     trace: Trace
     name: str
     cells: tuple[PlannedCell, ...]
     decided: int
+    done: int
+    timed: int
 
     def check_decided(self) -> None:
         """Is there anything that could have been decided otherwise?
 
         Raises:
-            BadInput: no decision is known; a policy would only be given what another one got.
+            BadInput: no decision is known, or no stage; a policy would only be given what another one got.
         """
         if not self.decided:
             raise BadInput(
@@ -61,6 +78,19 @@ class Source:
                 "decision_s), so no policy can be judged on it; `--policy recorded` gives it back as it is, "
                 "`edgebed import` with these columns makes it replayable"
             )
+        if self.done and not self.timed:
+            raise BadInput(
+                f"{self.trace.run.path}: of none of its {self.done} done tasks are the stages known (device_compute_s; "
+                "uplink_s, server_compute_s, downlink_s), so nothing could be computed anew: a policy would be told "
+                "the recorded totals of another one; `--policy recorded` gives it back as it is, `edgebed import` "
+                "with these columns makes it replayable"
+            )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a replay's manifest says of it."""
+        manifest = self.trace.run.manifest
+        return {name: getattr(manifest, name) for name in ("run_id", "plan_hash", "backend", "verdict", "reasons")}
 
     @property
     def tasks_file(self) -> Path:
@@ -101,14 +131,15 @@ def open_source(name: str, runs_folder: Path, cells: Sequence[str] = ()) -> Sour
             f"--cells: {trace.run.path} has no cell {', '.join(unknown)}; it has: {', '.join(sorted(known))}"
         )
     wanted = (cell for cell in trace.plan.cells if not cells or cell.cell_id in cells)
-    chosen = tuple(cell for cell in wanted if rows.get(cell.cell_id, (0, 0))[0])
+    chosen = tuple(cell for cell in wanted if rows.get(cell.cell_id, (0,))[0])
     if not chosen:
         raise BadInput(f"{trace.run.path}: none of its cells was run, so there is nothing to replay")
-    return Source(trace, name, chosen, sum(rows[cell.cell_id][1] for cell in chosen))
+    decided, done, timed = (sum(rows[cell.cell_id][column] for cell in chosen) for column in (1, 2, 3))
+    return Source(trace, name, chosen, decided, done, timed)
 
 
-def _rows_by_cell(trace: Trace) -> dict[str, tuple[int, int]]:
-    """Tasks of each cell that were run, and of these the decided ones.
+def _rows_by_cell(trace: Trace) -> dict[str, tuple[int, ...]]:
+    """Tasks of each cell that were run; of these the decided ones; of these the done ones; of these the timed ones.
 
     The whole table is read, so that damage shows before anything is made.
 
@@ -124,7 +155,8 @@ def _rows_by_cell(trace: Trace) -> dict[str, tuple[int, int]]:
             _check_columns(path, {name: kind for name, kind, *_ in described})
             found = connection.execute(
                 "SELECT cell_id, count(*), count(*) FILTER (reason IS DISTINCT FROM 'not_run'), "  # noqa: S608
-                "count(*) FILTER (requested_site IS NOT NULL AND decision_s IS NOT NULL), "
+                f"count(*) FILTER ({_DECIDED}), count(*) FILTER ({_DECIDED} AND outcome = 'done'), "
+                f"count(*) FILTER ({_DECIDED} AND outcome = 'done' AND {is_timed_sql()}), "
                 "sum(latency_s + server_compute_s + arrived_s) "
                 f"FROM read_parquet({sql_file(path)}) GROUP BY cell_id"
             ).fetchall()
@@ -142,7 +174,7 @@ def _rows_by_cell(trace: Trace) -> dict[str, tuple[int, int]]:
             f"{path} has {rows} tasks, its manifest says {told}: the table is not whole; take another copy, or "
             "seal the run again with `edgebed resume`"
         )
-    return {cell_id: (run, decided) for cell_id, _, run, decided, _ in found}
+    return {cell_id: tuple(counts) for cell_id, _, *counts, _ in found}
 
 
 def _check_columns(path: Path, given: dict[str, str]) -> None:

@@ -248,6 +248,62 @@ def test_a_trace_without_decisions_is_refused(capsys: pytest.CaptureFixture[str]
     assert "of none of its tasks is it known what was decided" in refused(capsys, folder, tmp_path / "runs")
 
 
+def with_totals_only(folder: Path, where: str) -> None:
+    """Its tasks without stages: only how long they took in all."""
+    without = ", ".join(f"CASE WHEN {where} THEN NULL ELSE {name} END AS {name}" for name in STAGES)
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT * REPLACE ({without}) FROM read_parquet('{TRACE}/tasks.parquet')) "
+            f"TO '{folder}/tasks.parquet' (FORMAT parquet)"
+        )
+
+
+def test_a_trace_of_totals_is_only_given_back_as_it_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = copy_of(tmp_path)
+    with_totals_only(folder, "true")
+    told = refused(capsys, folder, tmp_path / "runs")
+    assert "of none of its 423 done tasks are the stages known" in told
+    options = ("--mode", "reevaluate", "--policy", "recorded", "--runs", str(tmp_path / "runs"), "--json")
+    status, out, err = replay(capsys, str(folder), *options)
+    assert status == 0, err
+    found = json.loads(out.splitlines()[-1])
+    assert found["tasks"] == {"recorded": 423, "recomputed": 0, "modelled": 0}
+    assert [row["latency_s"] for row in rows(found["run"])] == [row["latency_s"] for row in rows(TRACE)]
+
+
+def test_rows_without_stages_are_modelled(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Also where they are decided as then, and what other cells recorded of them is recomputed."""
+    folder = copy_of(tmp_path)
+    with_totals_only(folder, "cell_id = 'all_edge-s1' AND device_id = 'pi-2'")
+    options = ("--policy", "all_edge", "--cells", "all_edge-s1", "--cells", "all_local-s1", "--json")
+    status, out, err = replay(capsys, str(folder), "--mode", "reevaluate", *options, "--runs", str(tmp_path / "runs"))
+    assert status == 0, err
+    again = rows(json.loads(out.splitlines()[-1])["run"])
+    assert all(("modelled" in row["flags"]) == (row["device_id"] == "pi-2") for row in again)
+    assert {row["device_id"] for row in again if "recorded" in row["flags"]} == {"pi-1", "pi-3"}
+
+
+def test_a_replay_of_a_suspect_run_is_suspect_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = copy_of(tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest |= {"verdict": "suspect", "reasons": ["Restarted during the run: pi-2."]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    told = "The recorded run is suspect: Restarted during the run: pi-2."
+    for options in (
+        ("--mode", "reevaluate", "--policy", "recorded"),
+        ("--mode", "open-loop", "--policy", "all_edge", "--backend", "simulated"),
+    ):
+        runs = str(tmp_path / options[1])
+        status, out, err = replay(capsys, str(folder), *options, "--cells", "all_edge-s1", "--runs", runs, "--json")
+        assert status == 0, err
+        found = json.loads(out.splitlines()[-1])
+        assert (found["verdict"], told in found["reasons"]) == ("suspect", True)
+        assert found["source"]["verdict"] == "suspect"
+        written = Run(Path(found["run"])).manifest
+        assert (written.verdict, told in written.reasons) == ("suspect", True)
+        assert told in (Path(found["run"]) / "report.html").read_text()
+
+
 def test_a_newer_schema_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = copy_of(tmp_path)
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -22,12 +22,15 @@ from edgebed.policies.testing import random_observation
 from edgebed.simulation.network_actor import policy_file
 from edgebed.simulation.scenarios import make_scenario
 from edgebed.simulation.testbed.profile import write_profile
+from edgebed.trace.runs import Run
 from edgebed.types import ObservationSpec
 from orchestrator.backends.assembly import assemble
 from orchestrator.backends.hosts import HostsBackend
+from orchestrator.backends.replayed import ReplayedBackend
 from orchestrator.backends.simulated import SimulatedBackend
 from orchestrator.plan import create_run_folder, make_plan
 from orchestrator.plan_file import Plan
+from orchestrator.simulated_profile import testbeds_of
 from tests.integration.testbed import Testbed
 from tests.simulated_cells import cell, hosts_of, profile
 
@@ -72,6 +75,45 @@ class TestSimulated:
                 env.close()
         assert all(total < 0 for total in totals.values())
         assert totals["later", 0] != totals["later", 1]
+
+
+class TestReplayed:
+    @pytest.fixture
+    def trace(self) -> Path:
+        return Path("inventory/traces/local-day")
+
+    @pytest.mark.parametrize("when", ["wait", "later"])
+    def test_checkers_have_nothing_to_say(self, trace: Path, when: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        plan = ReplayedBackend(trace).plan_of()
+        env = BackendEnv(ReplayedBackend(trace, any_seed=True), plan, reward=when)
+        check_env(env, skip_render_check=True)
+        env.close()
+        parallel_api_test(ParallelBackendEnv(ReplayedBackend(trace, any_seed=True), plan, reward=when), num_cycles=20)
+
+    def test_spaces_are_those_of_the_same_hosts_simulated(self, trace: Path) -> None:
+        plan = ReplayedBackend(trace).plan_of()
+        testbeds = testbeds_of(Plan.from_yaml(trace / "plan.yaml"), None)
+        replayed = BackendEnv(ReplayedBackend(trace, any_seed=True), plan)
+        simulated = BackendEnv(SimulatedBackend(lambda _: next(iter(testbeds.values()))), plan)
+        for env in (replayed, simulated):
+            observation, _ = env.reset(seed=2)
+            assert env.observation_space.contains(observation)
+            env.close()
+        assert replayed.observation_space == simulated.observation_space
+        assert replayed.action_space == simulated.action_space
+        assert replayed.describe() == simulated.describe()
+
+    def test_an_episode_s_return_is_the_recorded_cost(self, trace: Path) -> None:
+        """Everything at the edge, as one of the recorded cells had it."""
+        env = BackendEnv(ReplayedBackend(trace), ReplayedBackend(trace).plan_of("all_edge", 2), reward="later")
+        env.reset(seed=2)
+        total, ended = 0.0, False
+        while not ended:
+            _, reward, _, ended, _ = env.step(np.ones(3, np.int64))
+            total += reward
+        env.close()
+        (cost,) = Run(trace).query("SELECT sum(cost) FROM tasks WHERE cell_id = 'all_edge-s2'").rows[0]
+        assert total == pytest.approx(-cost)
 
 
 class TestCalibrated:

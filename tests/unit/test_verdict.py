@@ -16,7 +16,7 @@ from edgebed.trace.schema import EventRecord, TaskRecord
 from edgebed.trace.segments import outside_path
 from orchestrator.recognition import Recognition
 from orchestrator.run_facts import gather_facts
-from orchestrator.verdict import RunFacts, Standing, judge
+from orchestrator.verdict import RunFacts, Standing, Verdict, judge
 
 MakeRun = Callable[..., Any]
 
@@ -77,6 +77,9 @@ CASES: list[tuple[dict[str, Any], Standing, str]] = [
     ({"faults": {"kill": 1}, "reasons": {"device_down": 500}}, Standing.SUSPECT, "500 of .* were lost"),
     ({"faults_missed": 1}, Standing.SUSPECT, "could not be done: 1"),
     ({"problems": ("a.records: 3 bytes unreadable",)}, Standing.SUSPECT, "3 bytes"),
+    ({"source": Verdict(Standing.VALID, ())}, Standing.VALID, ""),
+    ({"source": Verdict(Standing.SUSPECT, ("X was.",))}, Standing.SUSPECT, "The recorded run is suspect: X was"),
+    ({"source": Verdict(Standing.INVALID, ())}, Standing.INVALID, "The recorded run is invalid: it does not say why"),
 ]
 
 
