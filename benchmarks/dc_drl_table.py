@@ -116,11 +116,11 @@ def _claims(raw: Raw) -> list[str]:
     lines = ["", "## The gap to PPO", "", "Paired difference to PPO, `dc_drl` minus `ppo`, by N:", ""]
     for steps in BUDGETS:
         for n in (10, 15, 20):
-            pair = [_costs(raw.get(f"{name}-{steps // 1000}k-n{n}")) for name in ("dc_drl", "ppo")]
-            if pair[0] is None or pair[1] is None:
+            ours, theirs = (_costs(raw.get(f"{name}-{steps // 1000}k-n{n}")) for name in ("dc_drl", "ppo"))
+            if ours is None or theirs is None:
                 lines.append(f"- {steps // 1000} k, N = {n}: {MISSING}")
             else:
-                lines.append(f"- {steps // 1000} k, N = {n}: {_interval(np.subtract(*pair))}")
+                lines.append(f"- {steps // 1000} k, N = {n}: {_interval(np.subtract(ours, theirs))}")
     return lines
 
 
