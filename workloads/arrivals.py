@@ -34,6 +34,9 @@ MAX_TASKS = 1_000_000
 _TICK_TOLERANCE_S = 1e-6
 _POISSON_BLOCK = 256
 
+# Up to so many microseconds a product is off by less than a thousandth, and so far from a tie nothing can be unclear.
+_LARGEST_CLEAR, _CLEARLY = 2.0**40, 0.499
+
 
 @dataclass(frozen=True, slots=True)
 class TraceRow:
@@ -273,21 +276,35 @@ def _arrivals(
     rng = stream(seed, "arrivals", device_id)
     if settings.kind == "trace":
         rows = [row for row in settings.trace if row.device_id in (None, device_id) and row.seed in (None, seed)]
-        drawn_s = [row.offset_s for row in rows]
+        drawn_s = np.array([row.offset_s for row in rows], np.float64)
         frames = np.array([row.frames or 0 for row in rows], np.int64)
         deadline_s = np.array([math.nan if row.deadline_s is None else row.deadline_s for row in rows], np.float64)
     else:
         draw = _periodic if settings.kind == "periodic" else _poisson
         all_s = draw(settings, rng, horizon_s)
-        drawn_s = all_s[all_s <= horizon_s + 2 * _TICK_TOLERANCE_S].tolist()
+        drawn_s = all_s[all_s <= horizon_s + 2 * _TICK_TOLERANCE_S]
         frames, deadline_s = np.zeros(len(drawn_s), np.int64), np.full(len(drawn_s), np.nan)
-    # Python rounds to the nearest decimal number; numpy only nearly does.
-    offset_s = np.array([round(each, 6) for each in drawn_s], np.float64)
+    offset_s = _to_microseconds(drawn_s)
     kept = np.flatnonzero((offset_s > 0) & (offset_s <= horizon_s + _TICK_TOLERANCE_S))
     if len(kept) > MAX_TASKS:
         raise _too_many(len(kept))
     order = kept[np.argsort(offset_s[kept], kind="stable")]
     return offset_s[order], frames[order], deadline_s[order]
+
+
+def _to_microseconds(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each rounded to six places as Python does, to the nearest decimal number, which numpy only nearly does.
+
+    A whole number divided by a million is the double next to that decimal number. Which whole number is next is clear
+    to everybody unless a time lies close to the middle of two: those are left to Python.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # of what is huge; left to Python too
+        scaled = times_s * 1e6
+        whole = np.rint(scaled)
+        rounded: NDArray[np.float64] = whole / 1e6
+        unclear = np.flatnonzero((np.abs(scaled - whole) > _CLEARLY) | ~(np.abs(scaled) <= _LARGEST_CLEAR))
+    rounded[unclear] = [round(each, 6) for each in times_s[unclear].tolist()]
+    return rounded
 
 
 def _periodic(settings: ArrivalSettings, rng: np.random.Generator, horizon_s: float) -> NDArray[np.float64]:

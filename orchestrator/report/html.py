@@ -17,6 +17,8 @@ from orchestrator.report.summary import Summary, sources_label, summarise
 REPORT_FILE = "report.html"
 MOST_OPEN_ROWS = 15
 """Longer tables are folded."""
+HOSTS_SHOWN = 200
+"""Facts of more hosts would make the page too long to open."""
 
 _PICTURES = {
     "latency": figures.latency_picture,
@@ -67,6 +69,7 @@ def render(summaries: Sequence[Summary]) -> str:
         "most_open_rows": MOST_OPEN_ROWS,
         "most_panels": figures.MOST_PANELS,
         "events_shown": EVENTS_SHOWN,
+        "hosts_shown": HOSTS_SHOWN,
     }
     template = environment.from_string((resources.files(__package__) / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(runs=[{"summary": summary, "pictures": _pictures(summary)} for summary in summaries])

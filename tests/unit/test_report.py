@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 import yaml
 from rich.console import Console
@@ -22,7 +23,7 @@ from edgebed.trace.manifest import read_manifest, write_manifest
 from edgebed.trace.runs import Run
 from edgebed.trace.schema import TaskRecord
 from orchestrator.report import figures, text
-from orchestrator.report.html import render, write_report
+from orchestrator.report.html import HOSTS_SHOWN, render, write_report
 from orchestrator.report.series import idle_power_w
 from orchestrator.report.summary import PARTS_OF_LATENCY, Summary, summarise
 from orchestrator.report.terminal import print_summary
@@ -287,6 +288,16 @@ def test_energy_that_is_partly_measured_says_so(make_run: MakeRun) -> None:
     assert not [notice for notice in measured.notices if "Energy" in notice]
     assert mixed.energy_label == "partly estimated: cpu-model (x); partly measured: ina219"
     assert [notice for notice in mixed.notices if notice.startswith("Energy is partly estimated: cpu-model (x)")]
+
+
+def test_of_many_hosts_the_page_shows_the_first_and_says_so(summary: Summary, page: str) -> None:
+    hosts = {f"pi-{number:03d}": {"role": "device"} for number in range(HOSTS_SHOWN + 1)}
+    manifest = msgspec.structs.replace(summary.manifest, hosts=hosts)
+    crowded = render([replace(summary, manifest=manifest)])
+    assert f"pi-{HOSTS_SHOWN - 1:03d}" in crowded
+    assert f"pi-{HOSTS_SHOWN:03d}" not in crowded
+    assert f"The first {HOSTS_SHOWN} of {HOSTS_SHOWN + 1} hosts" in crowded
+    assert f"The first {HOSTS_SHOWN}" not in page
 
 
 def test_settings_of_a_sweep_are_kept_apart(make_run: MakeRun) -> None:
