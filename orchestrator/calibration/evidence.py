@@ -75,8 +75,11 @@ def gather(traces: Sequence[Trace]) -> Evidence:
             "`edgebed runs show RUN` says what they have"
         )
     group_of, cores = _processors(traces)
-    cycles = float(np.nanmedian((rows["cycles"] / rows["frames"])[usable]))
-    return Evidence(traces, rows, observe(traces), group_of, cores, cycles)
+    per_frame = (rows["cycles"] / rows["frames"])[usable]
+    if np.isnan(per_frame).all():
+        names = ", ".join(str(trace.run.path) for trace in traces)
+        raise BadInput(f"{names}: of no task that counts are `cycles` known; `edgebed import` can map them")
+    return Evidence(traces, rows, observe(traces), group_of, cores, float(np.nanmedian(per_frame)))
 
 
 def _processors(traces: Sequence[Trace]) -> tuple[dict[str, str], dict[str, float]]:

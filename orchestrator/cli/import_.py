@@ -40,8 +40,9 @@ def command(
     missing = not_mapped(read)
     if missing:
         out.note(
-            f"not mapped: {', '.join(missing)}. Without these it can be reported and exported, but `edgebed replay` "
-            "takes all outcomes as they were recorded, and `edgebed calibrate` has nothing to fit"
+            f"not mapped: {', '.join(missing)}. Without decisions and stages it can be reported and exported, but "
+            "`edgebed replay` only gives it back as it is, and `edgebed calibrate`, which needs cycles too, has "
+            "nothing to fit"
         )
     out.answer(
         {
