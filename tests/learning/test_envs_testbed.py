@@ -24,13 +24,13 @@ from edgebed.simulation.scenarios import make_scenario
 from edgebed.simulation.testbed.profile import write_profile
 from edgebed.trace.runs import Run
 from edgebed.types import ObservationSpec
+from orchestrator import simulated_profile
 from orchestrator.backends.assembly import assemble
 from orchestrator.backends.hosts import HostsBackend
 from orchestrator.backends.replayed import ReplayedBackend
 from orchestrator.backends.simulated import SimulatedBackend
 from orchestrator.plan import create_run_folder, make_plan
 from orchestrator.plan_file import Plan
-from orchestrator.simulated_profile import testbeds_of
 from tests.integration.testbed import Testbed
 from tests.simulated_cells import cell, hosts_of, profile
 
@@ -92,7 +92,7 @@ class TestReplayed:
 
     def test_spaces_are_those_of_the_same_hosts_simulated(self, trace: Path) -> None:
         plan = ReplayedBackend(trace).plan_of()
-        testbeds = testbeds_of(Plan.from_yaml(trace / "plan.yaml"), None)
+        testbeds = simulated_profile.testbeds_of(Plan.from_yaml(trace / "plan.yaml"), None)
         replayed = BackendEnv(ReplayedBackend(trace, any_seed=True), plan)
         simulated = BackendEnv(SimulatedBackend(lambda _: next(iter(testbeds.values()))), plan)
         for env in (replayed, simulated):
