@@ -411,7 +411,7 @@ def test_a_crash_while_sealing_leaves_the_tables_as_they_were(folder: Folder, mo
     def crash(*_: object) -> None:
         raise OSError("no power")
 
-    monkeypatch.setattr(seal_module, "_publish", crash)
+    monkeypatch.setattr(seal_module, "publish", crash)
     with pytest.raises(OSError, match="no power"):
         folder.seal(task("a"))
     assert (folder.path / "tasks.parquet").read_bytes() == before
