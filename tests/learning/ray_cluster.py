@@ -37,8 +37,9 @@ class RayCluster:
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.environment = {
-            **os.environ,
+        # A training on this machine alone, earlier in this process, has told Ray to know no other.
+        kept = {key: value for key, value in os.environ.items() if key != "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"}
+        self.environment = kept | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_USAGE_STATS_ENABLED": "0",
