@@ -328,6 +328,11 @@ class Decision:
         decision.channel[offloaded] = (actions[offloaded] - 1) % spec.channels
         return decision
 
+    def table(self) -> Float32Array:
+        """How ``epochs.parquet`` holds it, ``[slots, 6]``: site, server, channel and the three fractions."""
+        parts = (self.site, self.server, self.channel, self.edge_fraction, self.cpu_fraction, self.power_fraction)
+        return np.stack([part.astype(np.float32) for part in parts], axis=1)
+
     def slot(self, index: int) -> SlotDecision:
         """The decision for one slot."""
         return SlotDecision(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from itertools import count, product
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +13,11 @@ import msgspec
 
 from edgebed import __version__
 from edgebed.clock import utc_now
-from edgebed.errors import BadInput, Problem, RunConflict
+from edgebed.errors import BadInput, Problem
 from edgebed.randomness import stream
-from edgebed.trace.runs import LATEST, PLAN_FILE
+from edgebed.trace.runs import PLAN_FILE
 from edgebed.types import ObservationSpec, Placement
+from orchestrator.dated_folder import new_folder, point_latest
 from orchestrator.experiment import Experiment, PlannedPolicy, Setting, load_experiment
 from orchestrator.experiment_file import policy_kind
 from orchestrator.faults.planning import plan_faults
@@ -43,7 +43,6 @@ __all__ = ["Plan", "PlannedCell", "create_run_folder", "make_plan", "plan_of", "
 INLINE_TASKS = 20_000  # of a plan with more, plan.yaml only has how many there are, and their checksums
 CELL_OVERHEAD_S = 2.0  # to prepare, drain and collect a cell; only used to estimate how long a run takes
 SIMULATED = "simulated"
-TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 
 T = TypeVar("T")
 
@@ -293,15 +292,13 @@ def create_run_folder(plan: Plan, runs_dir: Path | str, now: datetime | None = N
         RunConflict: ``latest`` is something else than a link.
     """
     parent = Path(runs_dir) / plan.experiment
-    time = (now or utc_now()).strftime(TIME_FORMAT)
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = _new_folder(parent, time)
+        folder = new_folder(parent, now)
     except OSError as error:
         raise BadInput(Problem(f"no run folder can be made here: {error.strerror}", file=str(parent))) from None
     planned = msgspec.structs.replace(plan, run_id=_run_id(plan, folder))
     (folder / PLAN_FILE).write_text(planned.to_yaml(), encoding="utf-8")
-    _point_latest(parent, folder.name)
+    point_latest(folder, "run")
     return folder
 
 
@@ -309,25 +306,3 @@ def _run_id(plan: Plan, folder: Path) -> str:
     """A run's name: its time, or, where no time counts, what it is made of (its seeds are in the hash)."""
     suffix = f"{SIMULATED}-{plan.plan_hash[:12]}" if plan.backend == SIMULATED else folder.name
     return f"{plan.experiment}-{suffix}"
-
-
-def _new_folder(parent: Path, time: str) -> Path:
-    for number in count(1):
-        folder = parent / (time if number == 1 else f"{time}-{number}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("unreachable")
-
-
-def _point_latest(parent: Path, name: str) -> None:
-    latest = parent / LATEST
-    if latest.exists() and not latest.is_symlink():
-        raise RunConflict(f"{latest}: is not the link that edgebed makes to the newest run; move it away")
-    # A link cannot be changed in place; a new one takes its name in one step, so that there is always one.
-    fresh = parent / f".{LATEST}.{os.getpid()}"
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(name)
-    fresh.replace(latest)

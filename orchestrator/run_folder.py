@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 
-from edgebed.errors import BadInput, RunConflict
+from edgebed.exclusive import exclusive as _exclusive
 from edgebed.trace.schema import TaskRecord
 from edgebed.trace.segments import SUFFIX, attempt_folder, read_segment
 from orchestrator.attempts import Attempt
 from orchestrator.plan_file import Plan
 
 
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> AbstractContextManager[None]:
     """Work on a run for the length of a ``with`` block; nobody else can meanwhile, and nothing is left behind.
 
     Raises:
         RunConflict: somebody works on it already.
         BadInput: there is no such folder.
     """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise BadInput(f"{folder}: is not the folder of a run: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunConflict(f"{folder}: another edgebed is working on this run; wait for it, or stop it") from None
-        yield
-    finally:
-        os.close(descriptor)
+    return _exclusive(folder, "run", "working on this run")
 
 
 def covers_all_tasks(folder: Path, plan: Plan, attempt: Attempt) -> bool:

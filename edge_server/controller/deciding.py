@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from edgebed.errors import BadInput
 from edgebed.policies.base import CanTakeWeights, Policy
 from edgebed.policies.files import make_placed
@@ -46,19 +44,7 @@ class Decided:
 
     def flat(self) -> list[float]:
         """How ``epochs.parquet`` holds it: six numbers a slot."""
-        decision = self.decision
-        table = np.stack(
-            [
-                decision.site,
-                decision.server,
-                decision.channel,
-                decision.edge_fraction,
-                decision.cpu_fraction,
-                decision.power_fraction,
-            ],
-            axis=1,
-        )
-        return [float(number) for number in table.ravel()]
+        return [float(number) for number in self.decision.table().ravel()]
 
 
 class CentralPolicy:

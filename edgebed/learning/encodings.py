@@ -133,7 +133,7 @@ class OneHot:
         return list(layers)
 
 
-class PublishedTanh:
+class PublishedTanh(Numbers):
     """The published encoding: a number in (-1, 1) a device, cut into equal intervals, one a choice, in their order.
 
     The critic sees the number itself, and the noise is added to it.
@@ -144,20 +144,8 @@ class PublishedTanh:
     """
 
     def __init__(self, devices: int, choices: int) -> None:
+        super().__init__(devices)
         self.devices, self.choices = devices, choices
-        self.outputs = self.inputs = devices
-
-    def chosen(self, outputs: Tensor) -> Tensor:
-        """See `Encoding`."""
-        return outputs.tanh()
-
-    def differentiable(self, outputs: Tensor) -> Tensor:
-        """See `Encoding`."""
-        return outputs.tanh()
-
-    def encoded(self, stored: NDArray[Any]) -> Tensor:
-        """See `Encoding`."""
-        return torch.from_numpy(stored)
 
     def choices_of(self, stored: NDArray[Any]) -> NDArray[Any]:
         """What each device does, ``[..., N]``."""

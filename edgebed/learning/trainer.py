@@ -15,16 +15,15 @@ The result is the same however often a training was interrupted, whatever it run
 
 from __future__ import annotations
 
-import fcntl
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgebed.errors import BadInput, RunConflict, WorkFailed
+from edgebed.errors import WorkFailed
+from edgebed.exclusive import exclusive
 from edgebed.learning import learner_class
 from edgebed.learning.base import Executor, Learner, Metrics
 from edgebed.learning.checkpoint import Checkpoint, CheckpointMeta, latest_checkpoint, save_checkpoint
@@ -106,7 +105,7 @@ class Trainer:
             WorkFailed: a loss is not finite, or a worker failed; the last good checkpoint has been kept.
             RunConflict: another process trains in this folder.
         """
-        with _exclusive(self.folder), TrainingLog(self.folder, self._on_warning) as log:
+        with exclusive(self.folder, "training", "training here"), TrainingLog(self.folder, self._on_warning) as log:
             if read_status(self.folder).state == "complete":
                 return "complete"
             write_status(self.folder, "running", executor=self._executor)
@@ -241,23 +240,6 @@ class Trainer:
                 remaining_s=left / rate if rate > 0 else None,
             )
         )
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """Nobody else trains in a folder meanwhile; nothing is left behind."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise BadInput(f"{folder}: is not the folder of a training: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunConflict(f"{folder}: another edgebed is training here; wait for it, or stop it") from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgebed.backend import CallOrder, Receipt, TaskOutcome, Turn
+from edgebed.backend import Receipt, TaskOutcome, Turn
 from edgebed.errors import BadInput, SchemaMismatch, WorkFailed
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
@@ -25,6 +25,7 @@ from edgebed.types import DecidedBy, Decision, Float32Array, Observation, Observ
 from orchestrator.backends.replayed_cell import Heard, SteppedCell
 from orchestrator.backends.replayed_rows import RecordedRows
 from orchestrator.backends.simulated_deciding import OwnPolicies, put
+from orchestrator.backends.virtual import VirtualBackend
 from orchestrator.plan_file import PlannedCell
 from orchestrator.replay.day import RecordedDay
 from orchestrator.replay.judged import STATUS, Judged
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 
-class ReplayedBackend:
+class ReplayedBackend(VirtualBackend["_Episode"]):
     """Turns decisions into outcomes by a recorded day; its caller decides at every tick.
 
     Args:
@@ -50,11 +51,10 @@ class ReplayedBackend:
     def __init__(
         self, run_folder: str | Path, profile: Profile | Path | None = None, *, any_seed: bool = False
     ) -> None:
+        super().__init__()
         self._folder, self._any_seed = Path(run_folder), any_seed
         self._given = read_profile(profile) if isinstance(profile, Path) else profile
-        self._order = CallOrder()
         self._run: _Run | None = None
-        self._episode: _Episode | None = None
 
     def plan_of(self, policy: str = "", seed: int | None = None) -> CellSpec:
         """A recorded cell as a plan: devices, servers, epochs and costs are its.
@@ -72,10 +72,6 @@ class ReplayedBackend:
                 return cell.spec(1, 1)
         names = ", ".join(f"{cell.policy.label} with seed {cell.seed}" for cell in cells)
         raise BadInput(f"{self._folder} has no cell of policy {policy!r} and seed {seed}; it has: {names}")
-
-    def observation_spec(self, plan: CellSpec) -> ObservationSpec:
-        """What hosts show: device features, server and channel features."""
-        return ObservationSpec(tuple(plan.devices), tuple(plan.servers), plan.channels.count)
 
     def open(self, plan: CellSpec) -> None:
         """Open the recorded run; nothing is connected to.
@@ -107,11 +103,6 @@ class ReplayedBackend:
         self._order.turn = Turn.RUNNING
 
     @property
-    def _running(self) -> _Episode:
-        assert self._episode is not None
-        return self._episode
-
-    @property
     def claims(self) -> dict[str, int]:
         """Tasks reported in this episode by what that is: ``recorded``, ``recomputed`` or ``modelled``."""
         counts = Counter(() if self._episode is None else self._episode.claims.values())
@@ -121,34 +112,6 @@ class ReplayedBackend:
     def model(self) -> dict[str, Any] | None:
         """The profile that modelled outcomes come from and its errors, as in a replay's manifest; None: none needed."""
         return None if self._run is None else self._run.missing.to_plain()
-
-    def observe(self) -> Observation:
-        """Go on to the next tick; what nobody has answered is decided by the fallback policy."""
-        self._order.check("observe")
-        episode = self._running
-        if self._order.turn is Turn.ASKED:
-            episode.answer(None)
-        seen = episode.observe()
-        self._order.turn = Turn.OVER if seen.epoch == episode.cell.epochs else Turn.ASKED
-        return seen
-
-    def submit(self, decision: Decision) -> Receipt:
-        """Answer the last observation; fractions of clock and power come out as 1, as on hosts."""
-        self._order.check("submit")
-        episode = self._running
-        decision.check(self.observation_spec(episode.cell))
-        receipt = episode.answer(decision)
-        self._order.turn = Turn.RUNNING
-        return receipt
-
-    def poll(self, timeout_s: float) -> list[TaskOutcome]:
-        """Outcomes that are known by now; waiting lets virtual time pass, up to the next tick."""
-        self._order.check("poll")
-        episode = self._running
-        if self._order.turn is Turn.ASKED:
-            return episode.take_outcomes()  # time waits for the caller's decision
-        until_s = math.inf if self._order.turn is Turn.OVER else episode.next_tick_s
-        return episode.wait(min(episode.stepped.now_s + timeout_s, until_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +221,11 @@ class _Episode:
         self._by: dict[int, DecidedBy] = {}
         self._told: dict[str, Outcome] = {}
         self.claims: dict[str, int] = {}
+
+    @property
+    def now_s(self) -> float:
+        """Virtual time."""
+        return self.stepped.now_s
 
     @property
     def next_tick_s(self) -> float:

@@ -14,19 +14,20 @@ import msgspec
 import numpy as np
 
 from edge_server.controller.deciding import CentralPolicy
-from edgebed.backend import CallOrder, Receipt, TaskOutcome, Turn
+from edgebed.backend import Receipt, TaskOutcome, Turn
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.ingredients import DONE, NOWHERE, OUTCOMES, REASONS, Ended
-from edgebed.types import DecidedBy, Decision, Observation, ObservationSpec, Outcome, Site
+from edgebed.types import DecidedBy, Decision, Observation, Outcome, Site
 from orchestrator.backends.simulated_cell import SimulatedCell
 from orchestrator.backends.simulated_record import DECIDERS
 from orchestrator.backends.simulated_rows import cost_of, used_of
+from orchestrator.backends.virtual import VirtualBackend
 
 POLICY_VERSION = "caller"
 
 
-class SimulatedBackend:
+class SimulatedBackend(VirtualBackend["_Episode"]):
     """Turns decisions into outcomes by a model of the hosts.
 
     Args:
@@ -35,14 +36,9 @@ class SimulatedBackend:
     """
 
     def __init__(self, testbed: Callable[[CellSpec], Testbed], content: Path = Path()) -> None:
+        super().__init__()
         self._testbed, self._content = testbed, content
-        self._order = CallOrder()
         self._plan: CellSpec | None = None
-        self._episode: _Episode | None = None
-
-    def observation_spec(self, plan: CellSpec) -> ObservationSpec:
-        """What hosts show: device features, server and channel features."""
-        return ObservationSpec(tuple(plan.devices), tuple(plan.servers), plan.channels.count)
 
     def open(self, plan: CellSpec) -> None:
         """Take a cell; nothing is connected to.
@@ -84,39 +80,6 @@ class SimulatedBackend:
         self._episode = _Episode(SimulatedCell(spec, self._testbed(spec), content=self._content))
         self._order.turn = Turn.RUNNING
 
-    @property
-    def _running(self) -> _Episode:
-        assert self._episode is not None
-        return self._episode
-
-    def observe(self) -> Observation:
-        """Go on to the next tick; what nobody has answered is decided by the fallback policy."""
-        self._order.check("observe")
-        episode = self._running
-        if self._order.turn is Turn.ASKED:
-            episode.answer(None)
-        seen = episode.observe()
-        self._order.turn = Turn.OVER if seen.epoch == episode.simulated.cell.epochs else Turn.ASKED
-        return seen
-
-    def submit(self, decision: Decision) -> Receipt:
-        """Answer the last observation; fractions of clock and power come out as 1, as on hosts."""
-        self._order.check("submit")
-        episode = self._running
-        decision.check(episode.simulated.spec)
-        receipt = episode.answer(decision)
-        self._order.turn = Turn.RUNNING
-        return receipt
-
-    def poll(self, timeout_s: float) -> list[TaskOutcome]:
-        """Outcomes that are known by now; waiting lets virtual time pass, up to the next tick."""
-        self._order.check("poll")
-        episode = self._running
-        if self._order.turn is Turn.ASKED:
-            return episode.take_outcomes()  # time waits for the caller's decision
-        until_s = math.inf if self._order.turn is Turn.OVER else episode.next_tick_s
-        return episode.wait(min(episode.simulated.pipeline.now_s + timeout_s, until_s))
-
 
 class _Episode:
     """A cell that someone decides, epoch by epoch."""
@@ -130,6 +93,16 @@ class _Episode:
     def _hear(self, ended: Ended) -> None:
         if len(ended):
             self._ended.append(ended)
+
+    @property
+    def cell(self) -> CellSpec:
+        """What is decided."""
+        return self.simulated.cell
+
+    @property
+    def now_s(self) -> float:
+        """Virtual time."""
+        return self.simulated.pipeline.now_s
 
     @property
     def next_tick_s(self) -> float:

@@ -21,7 +21,7 @@ from edgebed.simulation.testbed.pipeline import Pipeline
 from edgebed.simulation.testbed.profile import draw
 from edgebed.trace.schema import EventRecord
 from edgebed.types import BoolArray, DecidedBy, Decision, Float32Array, IntArray, Observation, ObservationSpec
-from orchestrator.backends.simulated_deciding import OwnPolicies, flat_decision, put
+from orchestrator.backends.simulated_deciding import OwnPolicies, put
 from orchestrator.backends.simulated_record import DECIDERS, EpochRow, Record
 from orchestrator.backends.simulated_tasks import CellTasks, tasks_of
 
@@ -147,7 +147,7 @@ class SimulatedCell:
         if decision is None:
             delay_s = np.full_like(delay_s, math.inf)
         else:
-            action = flat_decision(decision).ravel()
+            action = decision.table().ravel()
             self.epoch_rows.append(EpochRow(epoch, "", _flat(seen), action, version, by.value, compute_s))
         is_late = delay_s > cell.timeouts.decision_s
         executed = _executable(decision or Decision.local(len(cell.devices)))

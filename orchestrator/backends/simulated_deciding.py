@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from device_agent.deciding import LocalPolicy, own_spec
 from edgebed.protocol.cells import CellSpec
 from edgebed.types import DEVICE_ONLY, Decision, Observation, SlotDecision
@@ -69,16 +67,3 @@ def put(decision: Decision, slot: int, chosen: SlotDecision | None) -> None:
     decision.server[slot], decision.channel[slot] = chosen.server, chosen.channel
     decision.edge_fraction[slot] = chosen.edge_fraction
     decision.cpu_fraction[slot], decision.power_fraction[slot] = chosen.cpu_fraction, chosen.power_fraction
-
-
-def flat_decision(decision: Decision) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """How ``epochs.parquet`` holds it: ``[slots, 6]``."""
-    parts = (
-        decision.site,
-        decision.server,
-        decision.channel,
-        decision.edge_fraction,
-        decision.cpu_fraction,
-        decision.power_fraction,
-    )
-    return np.stack([part.astype(np.float32) for part in parts], axis=1)

@@ -13,7 +13,7 @@ from edgebed.errors import WorkFailed
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.ingredients import FloatArray, IndexArray
 from edgebed.types import DecidedBy, Decision, Float32Array, Observation, ObservationSpec, Site
-from orchestrator.backends.simulated_deciding import OwnPolicies, flat_decision, put
+from orchestrator.backends.simulated_deciding import OwnPolicies, put
 from orchestrator.backends.simulated_record import EpochRow
 
 
@@ -83,7 +83,7 @@ class PolicyDecider:
         except Exception as error:  # a policy is someone's research code: it may raise anything
             _fail(self._cell, None, error, seen.epoch)
         self.version = decided.policy_version
-        action = flat_decision(decided.decision).ravel()
+        action = decided.decision.table().ravel()
         shown: Float32Array = np.concatenate([seen.values.ravel(), seen.server])
         self.rows.append(EpochRow(seen.epoch, "", shown, action, self.version, self.by.value))
         return decided.decision
@@ -100,7 +100,7 @@ class PolicyDecider:
             put(decision, each, chosen[0])
             self.version = chosen[1]
             shown: Float32Array = np.concatenate([seen.values[each], views[each]])
-            action = flat_decision(decision)[each]
+            action = decision.table()[each]
             name = self._cell.devices[each]
             self.rows.append(EpochRow(seen.epoch, name, shown, action, self.version, self.by.value))
         return decision

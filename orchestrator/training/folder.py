@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-from datetime import UTC, datetime
-from itertools import count
+from datetime import datetime
 from pathlib import Path
 
-from edgebed.errors import BadInput, Problem, RunConflict
+from edgebed.errors import BadInput, Problem
 from edgebed.learning.training_plan import TRAINING_FILE, TrainingPlan
-
-LATEST = "latest"
-TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+from edgebed.trace.runs import LATEST
+from orchestrator.dated_folder import new_folder, point_latest
 
 
 def create_training_folder(plan: TrainingPlan, runs: Path, now: datetime | None = None) -> Path:
@@ -23,14 +20,12 @@ def create_training_folder(plan: TrainingPlan, runs: Path, now: datetime | None 
         RunConflict: ``latest`` is something else than a link.
     """
     parent = runs / f"{_plain(plan.learner)}-{_plain(plan.scenario)}"
-    time = (now or datetime.now(UTC)).strftime(TIME_FORMAT)
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = _new_folder(parent, time)
+        folder = new_folder(parent, now)
     except OSError as error:
         raise BadInput(Problem(f"no folder can be made here: {error.strerror}", file=str(parent))) from None
     (folder / TRAINING_FILE).write_text(plan.to_yaml(), encoding="utf-8")
-    _point_latest(parent, folder.name)
+    point_latest(folder, "training")
     return folder
 
 
@@ -48,25 +43,3 @@ def _plain(name: str) -> str:
     if path:
         name = f"{kind}-{Path(path).stem}"
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
-
-
-def _new_folder(parent: Path, time: str) -> Path:
-    for number in count(1):
-        folder = parent / (time if number == 1 else f"{time}-{number}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("unreachable")
-
-
-def _point_latest(parent: Path, name: str) -> None:
-    latest = parent / LATEST
-    if latest.exists() and not latest.is_symlink():
-        raise RunConflict(f"{latest}: is not the link that edgebed makes to the newest training; move it away")
-    # A link cannot be changed in place; a new one takes its name in one step, so that there is always one.
-    fresh = parent / f".{LATEST}.{os.getpid()}"
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(name)
-    fresh.replace(latest)

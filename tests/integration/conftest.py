@@ -7,15 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.testbed import Testbed
+from tests.integration.testbed import Testbed, clean_testbed
 
 
 @pytest.fixture
 def testbed(tmp_path: Path) -> Iterator[Testbed]:
     """A testbed that must leave nothing behind."""
-    made = Testbed(tmp_path.resolve())
-    try:
+    with clean_testbed(tmp_path) as made:
         yield made
-        made.check_nothing_is_left()
-    finally:
-        made.kill_everything()

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,17 @@ EXPERIMENT = {
     "seeds": [1],
     "timeouts": {"task_s": 2.0},
 }
+
+
+@contextmanager
+def clean_testbed(folder: Path) -> Iterator[Testbed]:
+    """A testbed that must leave nothing behind."""
+    made = Testbed(folder.resolve())
+    try:
+        yield made
+        made.check_nothing_is_left()
+    finally:
+        made.kill_everything()
 
 
 class Testbed:

@@ -31,7 +31,7 @@ from orchestrator.backends.replayed import ReplayedBackend
 from orchestrator.backends.simulated import SimulatedBackend
 from orchestrator.plan import create_run_folder, make_plan
 from orchestrator.plan_file import Plan
-from tests.integration.testbed import Testbed
+from tests.integration.testbed import Testbed, clean_testbed
 from tests.simulated_cells import cell, hosts_of, profile
 
 with warnings.catch_warnings():
@@ -148,12 +148,8 @@ class TestCalibrated:
 
 @pytest.fixture
 def testbed(tmp_path: Path) -> Iterator[Testbed]:
-    made = Testbed(tmp_path.resolve())
-    try:
+    with clean_testbed(tmp_path) as made:
         yield made
-        made.check_nothing_is_left()
-    finally:
-        made.kill_everything()
 
 
 @pytest.mark.integration

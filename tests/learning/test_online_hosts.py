@@ -6,63 +6,31 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgebed.policies.forward import Layer, Network
-from edgebed.policies.heads import Head
-from edgebed.policies.inputs import Inputs
-from edgebed.policies.policy_file import PolicyFile, save_policy
-from edgebed.simulation.hosts_layout import layout_of
+from edgebed.policies.network_testing import random_hosts_policy
+from edgebed.policies.policy_file import save_policy
 from edgebed.types import ObservationSpec
-from tests.integration.testbed import Testbed
+from tests.integration.testbed import Testbed, clean_testbed
 
 LEARNING = {"kind": "online", "publish_s": 0.0, "batch": 4, "updates": 2}
 
 
 @pytest.fixture
 def testbed(tmp_path: Path) -> Iterator[Testbed]:
-    made = Testbed(tmp_path.resolve())
-    try:
+    with clean_testbed(tmp_path) as made:
         yield made
-        made.check_nothing_is_left()
-    finally:
-        made.kill_everything()
 
 
-def write_policy(folder: Path, devices: list[str], **changes: Any) -> str:
+def write_policy(folder: Path, devices: list[str]) -> str:
     """A policy for hosts with random weights; its version."""
-    layout = layout_of(ObservationSpec(tuple(devices), ("edge",), 1))
-    width = len(devices) * len(layout.device_features) + len(layout.shared_features)
-    sizes = [width, 32, 32, len(devices) * len(layout.actions.choices)]
-    rng = np.random.default_rng(3)
-    layers = [
-        Layer(
-            rng.normal(0.0, inputs**-0.5, (inputs, outputs)).astype(np.float32),
-            np.zeros(outputs, np.float32),
-            "relu" if outputs == 32 else "identity",
-        )
-        for inputs, outputs in pairwise(sizes)
-    ]
-    inputs = Inputs(np.zeros(width, np.float32), np.full(width, 10.0, np.float32), ("log1p",) * width)
-    policy = PolicyFile(
-        scenario="hosts",
-        scope="joint",
-        slots=layout.slots,
-        device_features=layout.device_features,
-        shared_features=layout.shared_features,
-        choices=layout.actions.choices,
-        head=Head("categorical_per_device", len(layout.actions.choices)),
-        inputs=inputs,
-        networks={"actor": Network(layers)},
-        learner="dc_drl",
-        **changes,
-    )
-    return save_policy(folder, policy).version
+    policy = random_hosts_policy(ObservationSpec(tuple(devices), ("edge",), 1), seed=3)
+    return save_policy(folder, replace(policy, learner="dc_drl")).version
 
 
 def events(testbed: Testbed, kind: str) -> list[dict[str, Any]]:
@@ -91,7 +59,9 @@ def test_new_weights_decide_real_tasks_and_rows_say_which(testbed: Testbed) -> N
     answer = testbed.finish()
     assert (answer["state"], answer["failed"], answer["unknown"]) == ("complete", 0, 0)
     testbed.check_rows()
-    used = testbed.sql("SELECT policy_version, min(epoch) FROM tasks WHERE policy = 'dc_drl' GROUP BY 1 ORDER BY 2")
+    used = testbed.sql(
+        "SELECT policy_version, min(epoch) FROM tasks WHERE decided_by = 'controller' AND policy = 'dc_drl' GROUP BY 1 ORDER BY 2"
+    )
     assert used[0] == (version, 0)
     taken = {each["version"]: each["from_epoch"] for each in events(testbed, "weights_taken")}
     assert len(used) > 2, f"versions that decided: {used}; taken: {taken}"
@@ -112,10 +82,14 @@ def test_a_learner_that_dies_costs_no_task(testbed: Testbed) -> None:
     answer = testbed.finish()
     assert (answer["state"], answer["failed"], answer["unknown"]) == ("complete", 0, 0)
     assert [each["exit_status"] for each in events(testbed, "learner_died")] == [-signal.SIGKILL]
-    versions = testbed.sql("SELECT seed, count(DISTINCT policy_version) FROM tasks GROUP BY seed")
+    versions = testbed.sql(
+        "SELECT seed, count(DISTINCT policy_version) FROM tasks WHERE decided_by = 'controller' GROUP BY seed"
+    )
     counts = sorted(count for _, count in versions)
     assert counts[1] > 1, "the next cell has a new learner"
-    first = testbed.sql("SELECT seed, arg_min(policy_version, epoch) FROM tasks GROUP BY seed")
+    first = testbed.sql(
+        "SELECT seed, arg_min(policy_version, epoch) FROM tasks WHERE decided_by = 'controller' GROUP BY seed"
+    )
     assert {name for _, name in first} == {version}, "every cell begins with the weights of the plan"
 
 
