@@ -60,7 +60,8 @@ def test_new_weights_decide_real_tasks_and_rows_say_which(testbed: Testbed) -> N
     assert (answer["state"], answer["failed"], answer["unknown"]) == ("complete", 0, 0)
     testbed.check_rows()
     used = testbed.sql(
-        "SELECT policy_version, min(epoch) FROM tasks WHERE decided_by = 'controller' AND policy = 'dc_drl' GROUP BY 1 ORDER BY 2"
+        "SELECT policy_version, min(epoch) FROM tasks WHERE decided_by = 'controller' AND policy = 'dc_drl' "
+        "GROUP BY 1 ORDER BY 2"
     )
     assert used[0] == (version, 0)
     taken = {each["version"]: each["from_epoch"] for each in events(testbed, "weights_taken")}
