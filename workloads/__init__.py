@@ -13,6 +13,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgebed import entry_points
 from edgebed.errors import BadInput
 
 if TYPE_CHECKING:
@@ -69,10 +70,7 @@ def _own() -> dict[str, type[Workload]]:
 
 def _from_elsewhere() -> dict[str, Callable[[], type[Workload]]]:
     """What loads each workload that an installed package admits; not loaded before it is asked for."""
-    # Imported here: reading packages' metadata takes 3 MB, which a device that runs our own workloads need not spend.
-    from importlib.metadata import entry_points
-
-    return {point.name: point.load for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {point.name: point.load for point in entry_points.points_of(ENTRY_POINT_GROUP)}
 
 
 def _load_from_elsewhere(name: str) -> type[Workload]:

@@ -13,6 +13,7 @@ import pkgutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgebed import entry_points
 from edgebed.errors import BadInput, MissingExtra
 
 if TYPE_CHECKING:
@@ -55,13 +56,11 @@ def _modules() -> list[str]:
 
 
 def _sources(modules: list[str]) -> Mapping[str, type[Learner]]:
-    from importlib.metadata import entry_points  # here: it costs more than the rest of this module
-
     found: dict[str, type[Learner]] = {}
     for name in modules:
         for kind in getattr(_imported(name), "LEARNERS", ()):
             found[kind.spec.name] = kind
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in entry_points.points_of(ENTRY_POINT_GROUP):
         found[point.name] = _checked(point.name, point.load())
     return found
 

@@ -9,8 +9,8 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import entry_points
 
+from edgebed import entry_points
 from edgebed.errors import BadInput
 from edgebed.metering import drivers
 from edgebed.metering.base import Meter, MeterDriver, MeterSetup, Setting
@@ -29,7 +29,7 @@ def meter_drivers() -> dict[str, MeterDriver]:
     found: dict[str, MeterDriver] = {}
     for module in pkgutil.iter_modules(drivers.__path__):
         _add(found, importlib.import_module(f"{drivers.__name__}.{module.name}").DRIVER, module.name)
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
+    for entry in entry_points.points_of(ENTRY_POINT_GROUP):
         try:
             driver = entry.load()
         except Exception as error:  # whatever another package's import raises, the message names that package

@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgebed import entry_points
 from edgebed.errors import BadInput
 
 if TYPE_CHECKING:
@@ -81,14 +82,12 @@ _Source = tuple[str, Callable[[], object]]
 
 def _sources() -> dict[str, list[_Source]]:
     """Every definition of every name: where it comes from, and what loads its class."""
-    from importlib.metadata import entry_points  # here: it costs more than the rest of this module
-
     sources: dict[str, list[_Source]] = {}
     for info in pkgutil.iter_modules(__path__, f"{__name__}."):
         kind = getattr(importlib.import_module(info.name), "POLICY", None)
         if kind is not None:
             name = _checked(info.name, info.name, kind).spec.name
             sources.setdefault(name, []).append((info.name, lambda kind=kind: kind))  # type: ignore[misc]
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in entry_points.points_of(ENTRY_POINT_GROUP):
         sources.setdefault(point.name, []).append((f"entry point {point.value}", point.load))
     return sources

@@ -17,15 +17,18 @@ from orchestrator.remote.base import Remote
 
 # What a host says of itself, a line each; nothing here may fail.
 _FACTS = """
-echo "kernel $(uname -sr)"
-echo "machine $(uname -m)"
+system=$(uname -srm)
+echo "kernel ${system% *}"
+echo "machine ${system##* }"
 echo "processors $(getconf _NPROCESSORS_ONLN 2>/dev/null)"
 board() { tr -d '\\0' 2>/dev/null <"$1/model"; }
 processor() { sed -n 's/^model name[^:]*: //p;T;q' /proc/cpuinfo; }
 echo "model $(board /proc/device-tree || board /sys/firmware/devicetree/base || processor)"
-echo "memory_kib $(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/null)"
+while read -r name number _; do
+    case "$name" in MemTotal:) echo "memory_kib $number" && break ;; esac
+done 2>/dev/null </proc/meminfo
 echo "ssh_connection $SSH_CONNECTION"
-echo "virtual $(cat /etc/edgebed-lab 2>/dev/null)"
+if read -r lab 2>/dev/null </etc/edgebed-lab; then echo "virtual $lab"; fi
 """
 
 # Run by the host's Python: ports of an address that nobody uses now.

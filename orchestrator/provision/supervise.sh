@@ -15,14 +15,16 @@
 
 set -u
 umask 077
-folder=$(cd "$(dirname "$0")" && pwd -P) || exit 1
-cd "$folder" || exit 1
+case "$0" in
+*/*) cd "${0%/*}" || exit 1 ;;
+esac
+folder=$(pwd -P) || exit 1
 
 MAX_QUICK_CRASHES=20 # one after the other, each within QUICK_S seconds: it will not get better
 QUICK_S=5
 
 number() { # FILE: its content, or nothing
-    cat "$1" 2>/dev/null || :
+    if { read -r line <"$1"; } 2>/dev/null; then printf '%s\n' "$line"; fi
 }
 
 replace() { # FILE CONTENT

@@ -31,6 +31,7 @@ GROUPS = {
     "edgebed.errors": "base",
     "edgebed.randomness": "base",
     "edgebed.configuration": "base",
+    "edgebed.entry_points": "base",
     "edgebed.exclusive": "base",
     "edgebed.program": "base",
     "edgebed.backend": "base",

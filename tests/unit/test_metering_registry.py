@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgebed import entry_points
 from edgebed.clock import ManualClock
 from edgebed.errors import BadInput
 from edgebed.metering import drivers, registry
@@ -25,10 +26,10 @@ OUTSIDE: MeterDriver = replace(CPU_MODEL, name="outside")
 def add_entry_point(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     entry = EntryPoint("plugin", value, registry.ENTRY_POINT_GROUP)
 
-    def fake_entry_points(*, group: str) -> list[EntryPoint]:
+    def fake_entry_points(group: str) -> list[EntryPoint]:
         return [entry] if group == registry.ENTRY_POINT_GROUP else []
 
-    monkeypatch.setattr(registry, "entry_points", fake_entry_points)
+    monkeypatch.setattr(entry_points, "points_of", fake_entry_points)
 
 
 @pytest.fixture

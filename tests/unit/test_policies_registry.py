@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from edgebed import entry_points
 from edgebed.errors import BadInput, SchemaMismatch
 from edgebed.policies import ENTRY_POINT_GROUP, make_policy, policy_class, policy_names, policy_spec
 from edgebed.policies.testing import ScriptedPolicy
@@ -23,10 +23,10 @@ def install(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
     """Entry points as an installed package would bring them."""
     points = [EntryPoint(name, value, ENTRY_POINT_GROUP) for name, value in values.items()]
 
-    def entry_points(*, group: str) -> list[EntryPoint]:
+    def of_group(group: str) -> list[EntryPoint]:
         return points if group == ENTRY_POINT_GROUP else []
 
-    monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+    monkeypatch.setattr(entry_points, "points_of", of_group)
 
 
 def test_the_fixed_names_are_there() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
 import sys
 from dataclasses import dataclass
 
 import pytest
 
+from edgebed import entry_points
 from edgebed.errors import BadInput
 from workloads import load_workload, workload_names
 from workloads.testing import InstantWorkload
@@ -47,7 +47,7 @@ class FakePoint:
 
 
 def test_an_entry_point_admits_a_package_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [FakePoint(f"from-{group}")])
+    monkeypatch.setattr(entry_points, "points_of", lambda group: [FakePoint(f"from-{group}")])
     assert "from-edgebed.workloads" in workload_names()
     assert isinstance(load_workload("from-edgebed.workloads"), InstantWorkload)
 

@@ -110,7 +110,7 @@ def render(scan: NDArray[np.uint8], variation: Variation) -> Image.Image:
     Returns:
         A grey image of 640 x 480.
     """
-    frame = _crop(_textures()[variation.texture], variation.texture_offset)
+    frame = _crop(_texture(variation.texture), variation.texture_offset)
     levels = variation.paper + (np.arange(256) - 128) * variation.texture_contrast
     frame = frame.point(np.clip(levels, 0, 255).astype(np.uint8).tolist())
     stroke = _stroke(scan, variation)
@@ -166,13 +166,8 @@ def _crop(tile: Image.Image, offset: tuple[int, int]) -> Image.Image:
 
 
 @cache
-def _textures() -> tuple[Image.Image, ...]:
-    """Cloud-like backgrounds, each more streaked than the one before."""
-    return tuple(_texture(index) for index in range(TEXTURES))
-
-
 def _texture(index: int) -> Image.Image:
-    """Noise of several scales, stretched sideways by 2 to the power of ``index``."""
+    """A cloud-like background: noise of several scales, stretched sideways by 2 to the power of ``index``."""
     rng = stream(_TEXTURE_SEED, "texture", index)
     rows, columns, levels = 4, max(1, 4 >> index), np.zeros((4, 4), np.float32)
     for octave in range(_OCTAVES):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from edgebed import entry_points
 from edgebed.errors import BadInput
 from edgebed.simulation.base import Scenario
 
@@ -58,12 +59,10 @@ def make_scenario(name: str, parameters: Mapping[str, Any] | None = None) -> Sce
 
 @cache  # it reads the folder, and every installed package's entry points
 def _sources() -> dict[str, type[Scenario]]:
-    from importlib.metadata import entry_points  # here: it costs more than the rest of this module
-
     found: dict[str, type[Scenario]] = {}
     for info in pkgutil.iter_modules(__path__, f"{__name__}."):
         for kind in getattr(importlib.import_module(info.name), "SCENARIOS", ()):
             found[kind.spec.name] = kind
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in entry_points.points_of(ENTRY_POINT_GROUP):
         found[point.name] = point.load()
     return found
