@@ -360,6 +360,7 @@ class CellRun:
             link_rate_bps=around.config.link_rate_bps or dispatcher.measured_bps,
             round_trip_s=min((trip_s for trip_s in trips_s if trip_s is not None), default=0.0),
             cpu=around.telemetry.cpu,
+            battery=around.telemetry.charge_left,
             position_m=around.config.position_m,
         )
         return device_values(waiting, state, self._prepared.cycles_per_frame, now_s)

@@ -42,6 +42,7 @@ class DeviceState:
     link_rate_bps: float
     round_trip_s: float
     cpu: float
+    battery: float
     position_m: tuple[float, float]
 
 
@@ -61,7 +62,7 @@ def device_values(waiting: Sequence[Task], state: DeviceState, cycles_per_frame:
         "link_rate_bps": state.link_rate_bps,
         "round_trip_s": state.round_trip_s,
         "device_cpu": state.cpu,
-        "battery": 1.0,  # no driver reads a battery yet: every device is on mains
+        "battery": state.battery,
         "position_x_m": state.position_m[0],
         "position_y_m": state.position_m[1],
     }

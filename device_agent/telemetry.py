@@ -64,6 +64,11 @@ class Telemetry:
         return "" if self._meter is None else self._meter.source
 
     @property
+    def charge_left(self) -> float:
+        """Of this host's batteries at the last sample, 0..1; 1 on mains."""
+        return self._sampler.charge_left
+
+    @property
     def meter_problem(self) -> str | None:
         """Why the meter could not be read last time; None when it could."""
         return self._sampler.meter_problem

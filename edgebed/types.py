@@ -108,7 +108,7 @@ DEVICE_FEATURES: tuple[Feature, ...] = (
     ),
     Feature("round_trip_s", "s", 0, np.inf, "least recent round trip to the edge server; 0 when unknown"),
     Feature("device_cpu", "1", 0, 1, "busy share of the device's processors"),
-    Feature("battery", "1", 0, 1, "charge left; 1 on mains"),
+    Feature("battery", "1", 0, 1, "charge left by the battery's gauge; 1 on mains"),
     Feature("position_x_m", "m", -np.inf, np.inf, "position from the hosts file; 0 when not given"),
     Feature("position_y_m", "m", -np.inf, np.inf, "position from the hosts file; 0 when not given"),
 )

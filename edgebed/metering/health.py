@@ -19,6 +19,7 @@ from edgebed.errors import EdgebedError
 from edgebed.metering.base import PROC_ROOT, SYSFS_ROOT, Meter, Reading, UsesCpuTimes
 from edgebed.metering.cpu import process_cpu_s
 from edgebed.metering.kernel_files import CpuTimes, read_bytes, read_cpu_times, read_integer
+from edgebed.metering.power_supply import batteries, charge_left
 from edgebed.metering.vcgencmd import (
     GET_THROTTLED,
     MEASURE_CLOCK,
@@ -121,6 +122,7 @@ class HostSampler:
     Attributes:
         last_reading: the meter's last good reading.
         meter_problem: why the meter could not be read at the last sample; None when it could.
+        charge_left: of the host's batteries, 0..1; 1 on mains. Read once a second.
     """
 
     def __init__(
@@ -146,6 +148,8 @@ class HostSampler:
         self._slow_values: _SlowValues = (None, None, None, None)
         self._wifi_power_save: bool | None = None
         self._others = None if shares_machine else OtherWork(clock)
+        self._batteries = batteries(sysfs_root)
+        self.charge_left = charge_left(self._batteries)
         self._slow_due_s = clock.now_s()
         self._times = read_cpu_times(proc_root)
         self.last_reading: Reading | None = None
@@ -157,6 +161,7 @@ class HostSampler:
         if now_s >= self._slow_due_s:
             self._slow_values = self._slow.read()
             self._wifi_power_save = self._wifi.read()
+            self.charge_left = charge_left(self._batteries)
             self._slow_due_s = now_s + SLOW_PERIOD_S
         frequency_hz, temperature_c, throttle_word, memory_bytes = self._slow_values
         cpu = self._cpu()

@@ -180,3 +180,17 @@ def test_a_sensor_that_is_not_there_is_bad_input(host: Host) -> None:
     (host.chip / "name").write_text("bmp280\n")
     with pytest.raises(BadInput):
         host.telemetry(meter="hwmon_ina2xx")
+
+
+def test_a_battery_s_charge_is_what_policies_see(host: Host) -> None:
+    assert host.telemetry().charge_left == 1.0, "on mains"
+    battery = host.root / "class/power_supply/BAT0"
+    battery.mkdir(parents=True)
+    for name, text in {"type": "Battery", "status": "Discharging", "capacity": "62"}.items():
+        (battery / name).write_text(f"{text}\n")
+    telemetry = host.telemetry()
+    assert telemetry.charge_left == 0.62
+    (battery / "capacity").write_text("61\n")
+    host.clock.advance(2.0)
+    telemetry.sample(1.0)
+    assert telemetry.charge_left == 0.61

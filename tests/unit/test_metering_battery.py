@@ -11,6 +11,7 @@ from edgebed.clock import ManualClock
 from edgebed.errors import BadInput, WorkFailed
 from edgebed.metering.base import Meter, MeterSetup
 from edgebed.metering.board import load_board
+from edgebed.metering.power_supply import batteries, charge_left
 from edgebed.metering.registry import meter_drivers, open_meter
 
 BOARD = load_board(Path(__file__).parents[2] / "inventory/boards/generic-x86.yaml")
@@ -143,3 +144,25 @@ def test_of_several_one_has_to_be_named(laptop: Laptop) -> None:
 def test_a_wrong_error_is_bad_input(laptop: Laptop, fraction: object) -> None:
     with pytest.raises(BadInput, match="above 0, up to 1"):
         laptop.open(gain_error_fraction=fraction)
+
+
+@pytest.mark.parametrize(
+    ("fields", "left"),
+    [
+        ({"capacity": 37}, 0.37),
+        ({"capacity": 104}, 1.0),
+        ({"capacity": None}, 1.0),
+        ({"capacity": 37, "status": "Charging"}, 1.0),
+        ({"capacity": 37, "scope": "Device"}, 1.0),
+    ],
+    ids=["discharging", "a gauge that says too much", "no gauge", "on mains", "a mouse's"],
+)
+def test_the_charge_left_is_the_gauge_s_and_one_on_mains(laptop: Laptop, fields: dict[str, Any], left: float) -> None:
+    laptop.set("BAT0", **fields)
+    assert charge_left(batteries(laptop.root)) == left
+
+
+def test_the_charge_left_of_two_batteries_is_their_mean(laptop: Laptop) -> None:
+    laptop.set("BAT0", capacity=20)
+    laptop.set("BAT1", type="Battery", status="Not charging", capacity=60)
+    assert charge_left(batteries(laptop.root)) == pytest.approx(0.4)

@@ -13,7 +13,8 @@ from pathlib import Path
 from edgebed.errors import BadInput, WorkFailed
 from edgebed.metering.base import Meter, MeterDriver, MeterSetup, Reading
 from edgebed.metering.integral import PowerIntegral
-from edgebed.metering.kernel_files import read_bytes, read_integer
+from edgebed.metering.kernel_files import read_integer
+from edgebed.metering.power_supply import DISCHARGING, batteries, read_text
 
 GAUGE_ERROR_FRACTION = 0.10
 """Assumed error of a fuel gauge: their makers state a few per cent, and they show means over seconds."""
@@ -21,7 +22,6 @@ GAUGE_ERROR_FRACTION = 0.10
 LONGEST_INTERVAL_S = 30.0
 """Gauges show means over seconds up to half a minute; readings further apart say little about the time between."""
 
-_DISCHARGING = "Discharging"
 _J_PER_UWH = 3600e-6
 
 
@@ -90,16 +90,12 @@ _NO_POWER = (
 )
 
 
-def _text(path: Path) -> str:
-    return (read_bytes(path, 64) or b"").decode("ascii", "replace").strip()
-
-
 def _problem(folder: Path) -> str:
     """Why the battery says nothing about the host's power now; empty when it does."""
-    status = _text(folder / "status")
+    status = read_text(folder / "status")
     if not status:
         return "cannot be read; is the battery in?"
-    if status != _DISCHARGING:
+    if status != DISCHARGING:
         return f"is {status.lower()}, not discharging, and says nothing about the host then; unplug the charger"
     return ""
 
@@ -123,14 +119,8 @@ def _counter_j(folder: Path) -> float | None:
     return None if charge_uah is None or voltage_uv is None else charge_uah * voltage_uv * 1e-6 * _J_PER_UWH
 
 
-def _batteries(sysfs_root: Path) -> list[Path]:
-    """Batteries that power this host; those of mice and headsets (scope Device) do not."""
-    folders = sorted((sysfs_root / "class/power_supply").glob("*"))
-    return [each for each in folders if _text(each / "type") == "Battery" and _text(each / "scope") != "Device"]
-
-
 def _choose(setup: MeterSetup) -> Path:
-    found = _batteries(setup.sysfs_root)
+    found = batteries(setup.sysfs_root)
     wanted = setup.settings.get("device")
     matching = [each for each in found if wanted is None or each.name == wanted]
     listed = ", ".join(each.name for each in found) or "none"
@@ -151,7 +141,7 @@ def _gain_error_fraction(setup: MeterSetup) -> float:
 
 
 def _is_present(setup: MeterSetup) -> bool:
-    found = _batteries(setup.sysfs_root)
+    found = batteries(setup.sysfs_root)
     return len(found) == 1 and not _problem(found[0]) and _power_w(found[0]) is not None
 
 
