@@ -201,7 +201,7 @@ class ExperimentFile(Strict):
     channel_model: Literal["none", "share", "sinr"] = "none"
     reward: RewardChoice = RewardChoice()
     backend: Literal["hosts", "simulated", "replayed"] = "hosts"
-    profile: str | None = Field(default=None, description="a profile for `backend: simulated`; see `edgebed calibrate`")
+    profile: str | None = Field(default=None, description="from `edgebed calibrate`, for backends without hosts")
     on_refusal: Literal["fail", "local"] = "fail"
     timeouts: TimeoutChoice = TimeoutChoice()
     stop: Annotated[dict[str, Any] | None, _unavailable("conditions that end a cell early are")] = None
@@ -212,20 +212,6 @@ class ExperimentFile(Strict):
     @classmethod
     def _spell_out(cls, value: Any) -> Any:
         return spelt_out(value) if isinstance(value, dict) else value
-
-    @field_validator("backend")
-    @classmethod
-    def _backend_is_there(cls, value: str) -> str:
-        if value == "replayed":
-            raise ValueError("'replayed' is what `edgebed replay RUN` makes; allowed: 'hosts' or 'simulated'")
-        return value
-
-    @field_validator("channel_model")
-    @classmethod
-    def _model_is_there(cls, value: str) -> str:
-        if value == "sinr":
-            raise ValueError("'sinr' needs a scenario, which is not available yet; allowed: 'none' or 'share'")
-        return value
 
     @field_validator("seeds")
     @classmethod
@@ -252,8 +238,8 @@ class ExperimentFile(Strict):
         if self.channel_model != "none" and not self.channels.rate_bps:
             text = f"is needed when channel_model is {self.channel_model!r}; bits a second, more than 0"
             yield ("channels", "rate_bps"), text
-        if self.profile is not None and self.backend != "simulated":
-            yield ("profile",), f"is only for backend 'simulated'; the backend is {self.backend!r}"
+        if self.profile is not None and self.backend == "hosts":
+            yield ("profile",), f"is only for backends 'simulated' and 'replayed'; the backend is {self.backend!r}"
         for index, policy in enumerate(self.policies):
             placement = self.placement_of(policy)
             if policy.learn is not None and placement != "controller":

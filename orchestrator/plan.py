@@ -42,7 +42,7 @@ __all__ = ["Plan", "PlannedCell", "create_run_folder", "make_plan", "plan_of", "
 
 INLINE_TASKS = 20_000  # of a plan with more, plan.yaml only has how many there are, and their checksums
 CELL_OVERHEAD_S = 2.0  # to prepare, drain and collect a cell; only used to estimate how long a run takes
-SIMULATED = "simulated"
+SIMULATED, REPLAYED = "simulated", "replayed"
 
 T = TypeVar("T")
 
@@ -205,8 +205,12 @@ def _backend_problems(experiment: Experiment, inventory: Inventory) -> Iterator[
         yield from problems_of_simulation(experiment, inventory)
 
 
+    elif experiment.backend == REPLAYED:
+        from orchestrator.replay.of_experiment import problems_of_replay
+
+        yield from problems_of_replay(experiment)
 def _profile_checksum(experiment: Experiment) -> str:
-    if not experiment.profile or experiment.backend != SIMULATED:
+    if not experiment.profile or experiment.backend not in (SIMULATED, REPLAYED):
         return ""
     from edgebed.simulation.testbed.profile import read_profile
     from orchestrator.simulated_profile import checksum_of

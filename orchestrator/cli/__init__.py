@@ -41,7 +41,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb("plan", "orchestrator.cli.plan", "Show what would run: cells, hours, tasks, bytes; touches nothing."),
     Verb("deploy", "orchestrator.cli.deploy", "Install edgebed on hosts; the second time changes nothing."),
-    Verb("run", "orchestrator.cli.run", "Run an experiment, on its hosts or simulated."),
+    Verb("run", "orchestrator.cli.run", "Run an experiment: on its hosts, simulated, or on a recorded day."),
     Verb("resume", "orchestrator.cli.resume", "Finish a run or a training: only what is missing is run."),
     Verb("runs", "orchestrator.cli.runs", "Look into runs: list them, show one, query one with SQL."),
     Verb("report", "orchestrator.cli.report", "Write one self-contained HTML report of runs."),

@@ -14,6 +14,7 @@ from orchestrator.cli.output import Output
 from orchestrator.shipped import LOCAL_HOSTS
 
 if TYPE_CHECKING:
+    from orchestrator.plan_file import Plan
     from orchestrator.replay.planning import Target
     from orchestrator.replay.source import Source
     from orchestrator.runner import RunOutcome
@@ -77,21 +78,27 @@ def command(
     words += [word for each in cells or () for word in ("--cells", each)]
     if mode == "reevaluate":
         words += [] if profile is None else ["--profile", str(profile)]
-        return _finish(_reevaluate(source, targets, profile, runs, shlex.join(words)), output)
+        return finish_replay(reevaluate(source, targets, profile, runs, shlex.join(words)), output)
     words += ["--hosts", str(hosts), "--backend", backend]
-    return _finish(_on_hosts(mode, source, targets, hosts, backend, profile, runs, shlex.join(words)), output)
+    return finish_replay(_on_hosts(mode, source, targets, hosts, backend, profile, runs, shlex.join(words)), output)
 
 
-def _reevaluate(
-    source: Source, targets: list[Target], profile: Path | None, runs: Path, command_line: str
+def reevaluate(
+    source: Source,
+    targets: list[Target],
+    profile: Path | None,
+    runs: Path,
+    command_line: str,
+    plan: Plan | None = None,
 ) -> RunOutcome:
+    """Judge policies on the recorded days of a run; see `orchestrator.replay.reevaluate.Reevaluation`."""
     from edgebed.simulation.testbed.profile import read_profile
     from orchestrator.progress import display_for
     from orchestrator.replay.reevaluate import Reevaluation
 
     given = None if profile is None else read_profile(profile)
     display = display_for(MonotonicClock())
-    return Reevaluation(source, targets, given, runs, display, command_line).run()
+    return Reevaluation(source, targets, given, runs, display, command_line, plan).run()
 
 
 def _on_hosts(
@@ -109,7 +116,8 @@ def _on_hosts(
     return replay_on_hosts(Again(mode, source, tuple(targets), hosts, backend, profile, runs, command_line))
 
 
-def _finish(outcome: RunOutcome, output: Output) -> int:
+def finish_replay(outcome: RunOutcome, output: Output) -> int:
+    """Tell how a replay ended; returns the exit status."""
     from orchestrator.cli.finish import print_outcome
     from orchestrator.replay.text import replay_lines
 

@@ -54,7 +54,10 @@ def command(
     folder = find_run(run).path
     plan = Plan.from_yaml(folder / PLAN_FILE)
     if plan.backend == "replayed":
-        raise BadInput(f"{folder} is a reevaluation, which takes seconds: start it again with `edgebed replay`")
+        raise BadInput(
+            f"{folder} is a reevaluation, which takes seconds: start it again with `edgebed replay`, or with "
+            "`edgebed run --backend replayed`; its manifest has the command"
+        )
     if plan.backend == "simulated":
         return finish(simulated_runner_for(folder, plan).resume(), Output(as_json))
     runner = runner_for(folder, plan, ways_of_run(plan, hosts))

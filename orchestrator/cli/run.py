@@ -1,4 +1,4 @@
-"""Run an experiment, on its hosts or simulated."""
+"""Run an experiment: on its hosts, simulated, or on a recorded day."""
 
 from __future__ import annotations
 
@@ -20,21 +20,34 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "edgebed run inventory/experiments/demo.yaml",
     "edgebed run inventory/experiments/demo.yaml --backend simulated",
+    "edgebed run inventory/traces/local-day/experiment.yaml --backend replayed --from inventory/traces/local-day",
     "edgebed run inventory/experiments/demo.yaml --set seeds=[7] --set epochs=10 --runs runs --json",
 )
 
-HOSTS, SIMULATED = "hosts", "simulated"
+HOSTS, SIMULATED, REPLAYED = "hosts", "simulated", "replayed"
 
 
 def command(
     experiment: Annotated[Path, typer.Argument(help="The experiment's YAML file.")],
-    hosts: Annotated[Path, typer.Option(help="The hosts' YAML file, an Ansible inventory.")] = LOCAL_HOSTS,
+    hosts: Annotated[
+        Path | None,
+        typer.Option(
+            help="The hosts' YAML file, an Ansible inventory; replayed has the hosts of the recorded run.",
+            show_default=str(LOCAL_HOSTS),
+        ),
+    ] = None,
     backend: Annotated[
         str | None,
-        typer.Option(help="What turns decisions into outcomes: hosts or simulated; the experiment says by default."),
+        typer.Option(
+            help="What turns decisions into outcomes: hosts, simulated or replayed; the experiment says by default."
+        ),
+    ] = None,
+    recorded: Annotated[
+        str | None,
+        typer.Option("--from", metavar="RUN", help="For replayed: folder of the recorded run, or its experiment."),
     ] = None,
     profile: Annotated[
-        Path | None, typer.Option(help="A profile from `edgebed calibrate`, for the simulated backend.")
+        Path | None, typer.Option(help="A profile from `edgebed calibrate`, for the simulated and replayed backends.")
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in reward.energy=0.5.")
@@ -42,23 +55,31 @@ def command(
     runs: Annotated[Path, typer.Option(help="The folder in which the run gets its own.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Run an experiment on its hosts, or in virtual time; collect every row, and write tables and report.
+    """Run an experiment on its hosts, in virtual time, or on a recorded day; write tables and report.
 
     Simulated it connects to nothing and starts nothing: the same file, policies, tables and report, in seconds.
+    Replayed its policies decide anew what was recorded in another run, as `edgebed replay --mode reevaluate` does.
 
     Ctrl-C stops it in order: all that exists is collected, and `edgebed resume` goes on later.
     """
     check_backend(backend)
+    overrides = [*_overrides(backend, profile), *(changes or ())]
+    output = Output(as_json)
+    words = ["edgebed", "run", str(experiment)]
+    words += [] if recorded is None else ["--from", recorded]
+    words += [] if hosts is None and recorded is not None else ["--hosts", str(hosts or LOCAL_HOSTS)]
+    words += [word for change in overrides for word in ("--set", change)]
+    command_line = shlex.join(words)
+    if recorded is not None:
+        return _replay(experiment, hosts, overrides, recorded, runs, command_line, output)
     from orchestrator.plan import plan_of, read_files
 
-    overrides = [*_overrides(backend, profile), *(changes or ())]
-    plan_files = read_files(experiment, hosts, overrides)
-    plan = plan_of(*plan_files)
-    words = ["edgebed", "run", str(experiment), "--hosts", str(hosts)]
-    words += [word for change in overrides for word in ("--set", change)]
+    described, inventory = read_files(experiment, hosts or LOCAL_HOSTS, overrides)
+    check_recorded(described.backend, recorded)
+    plan = plan_of(described, inventory)
     if plan.backend == SIMULATED:
-        return _simulate(plan, plan_files[0].profile, runs, shlex.join(words), Output(as_json))
-    return _run_on_hosts(plan, plan_files[1], runs, shlex.join(words), Output(as_json))
+        return _simulate(plan, described.profile, runs, command_line, output)
+    return _run_on_hosts(plan, inventory, runs, command_line, output)
 
 
 def _overrides(backend: str | None, profile: Path | None) -> list[str]:
@@ -93,6 +114,32 @@ def read_plan(folder: Path) -> Plan:
     """The plan in a run's folder."""
     from edgebed.trace.runs import PLAN_FILE
     from orchestrator.plan_file import Plan
+def _replay(
+    experiment: Path,
+    hosts: Path | None,
+    overrides: list[str],
+    recorded: str,
+    runs: Path,
+    command_line: str,
+    output: Output,
+) -> int:
+    from orchestrator.cli.replay import finish_replay, reevaluate
+    from orchestrator.experiment import load_experiment
+    from orchestrator.inventory import load_inventory
+    from orchestrator.replay.of_experiment import plan_on_record
+    from orchestrator.replay.planning import Target
+    from orchestrator.replay.source import open_source
+
+    described = load_experiment(experiment, overrides)
+    check_recorded(described.backend, recorded)
+    inventory = None if hosts is None else load_inventory(hosts)
+    source = open_source(recorded, runs)
+    plan = plan_on_record(described, source, inventory)
+    targets = [Target(policy) for policy in plan.policies]
+    profile = Path(described.profile) if described.profile else None
+    return finish_replay(reevaluate(source, targets, profile, runs, command_line, plan), output)
+
+
 
     return Plan.from_yaml(folder / PLAN_FILE)
 
@@ -103,7 +150,24 @@ def check_backend(name: str | None) -> None:
     Raises:
         BadInput: it is not; the text says what can.
     """
-    if name == "replayed":
-        raise BadInput("--backend replayed: `edgebed replay RUN` does that; available here: hosts, simulated")
-    if name not in (None, HOSTS, SIMULATED):
-        raise BadInput(f"--backend: there is no {name!r}; available: hosts, simulated")
+    if name not in (None, HOSTS, SIMULATED, REPLAYED):
+        raise BadInput(f"--backend: there is no {name!r}; available: {HOSTS}, {SIMULATED}, {REPLAYED}")
+
+
+def check_recorded(backend: str, recorded: str | None) -> None:
+    """Is a recorded run named where one is decided anew, and nowhere else?
+
+    Args:
+        backend: of the experiment, options applied.
+        recorded: ``--from``.
+
+    Raises:
+        BadInput: it is not; the text says what to do.
+    """
+    if backend == REPLAYED and recorded is None:
+        raise BadInput(
+            "--backend replayed needs the recorded run that is decided anew: --from RUN, its folder or its "
+            "experiment's name; `edgebed runs` lists those that there are, and inventory/traces/local-day is shipped"
+        )
+    if backend != REPLAYED and recorded is not None:
+        raise BadInput(f"--from is for --backend {REPLAYED}; the backend is {backend!r}")

@@ -81,6 +81,18 @@ def _learned(folder: Path) -> Target:
     )
 
 
+def replay_name(experiment: str) -> str:
+    """What a replay is called: it has a folder of its own, so that ``latest`` stays the recorded run.
+
+    Raises:
+        BadInput: the name would be too long.
+    """
+    name = experiment if experiment.endswith(SUFFIX) else experiment + SUFFIX
+    if not is_name(name):
+        raise BadInput(f"the replay would be called {name!r}; allowed: {NAME_RULE}; give the experiment a shorter name")
+    return name
+
+
 def planned(source: Source, targets: Sequence[Target], backend: str, **changes: Any) -> Plan:
     """The plan of a replay: each target on every day of the source, or every cell again as recorded.
 
@@ -96,10 +108,11 @@ def planned(source: Source, targets: Sequence[Target], backend: str, **changes: 
     plan = source.trace.plan
     policies = list(plan.policies) if targets[0].policy is None else [_policy(each) for each in targets]
     cells = [cell.cell for cell in source.cells] if targets[0].policy is None else list(_cells(source, targets))
-    name = plan.experiment if plan.experiment.endswith(SUFFIX) else plan.experiment + SUFFIX
-    for each in (name, *(cell.id for cell in cells)):
-        if not is_name(each):
-            raise BadInput(f"the replay would be called {each!r}; allowed: {NAME_RULE}; give the policy another folder")
+    name = replay_name(plan.experiment)
+    for cell in cells:
+        if not is_name(cell.id):
+            text = f"a cell would be called {cell.id!r}; allowed: {NAME_RULE}; give the policy another folder"
+            raise BadInput(text)
     if len({cell.id for cell in cells}) < len(cells):
         raise BadInput("--policy: the same policy is named twice; name each once")
     used = {cell.setting for cell in cells}

@@ -63,6 +63,8 @@ class Reevaluation:
         runs: the folder that the replay's folder is made in.
         display: shows how it goes.
         command: the command line that makes such a replay.
+        plan: of an experiment, whose policies the targets are, on some of the source's days; None: all of the targets
+            on all of its days.
     """
 
     source: Source
@@ -71,6 +73,7 @@ class Reevaluation:
     runs: Path
     display: Display
     command: str = ""
+    plan: Plan | None = None
     clock: Clock = field(default_factory=MonotonicClock)
 
     def run(self) -> RunOutcome:
@@ -83,13 +86,17 @@ class Reevaluation:
         if self.targets[0].policy is not None:
             self.source.check_decided()
         missing = Missing(self.source, self.profile)
-        plan = planned(self.source, self.targets, BACKEND)
-        if self.targets[0].policy is not None:
-            check_policies(plan)
+        plan = self._planned() if self.plan is None else self.plan
         folder = create_run_folder(plan, self.runs)
         plan = Plan.from_yaml(folder / "plan.yaml")
         with exclusive(folder):
             return _Work(self, folder, plan, missing).run()
+
+    def _planned(self) -> Plan:
+        plan = planned(self.source, self.targets, BACKEND)
+        if self.targets[0].policy is not None:
+            check_policies(plan)
+        return plan
 
 
 class _Work:

@@ -123,11 +123,7 @@ def test_an_external_policy_needs_no_registered_name() -> None:
         ("scenario: droo", "scenario: scenarios are not available yet; leave the key out"),
         ("faults: [kill]", "faults.0: is 'kill'; expected a mapping of keys"),
         ("stop: {tasks: 3}", "stop: conditions that end a cell early are not available yet; leave the key out"),
-        (
-            "backend: replayed",
-            "backend: 'replayed' is what `edgebed replay RUN` makes; allowed: 'hosts' or 'simulated'",
-        ),
-        ("profile: p.yaml", "profile: is only for backend 'simulated'; the backend is 'hosts'"),
+        ("profile: p.yaml", "profile: is only for backends 'simulated' and 'replayed'; the backend is 'hosts'"),
         ("backend: simulate", "backend: is 'simulate'; did you mean simulated? allowed: 'hosts', 'simulated' or"),
         ("channel_model: sinr", "channel_model: 'sinr' needs a scenario, which is not available yet"),
         ("channel_model: share", "channels.rate_bps: is needed when channel_model is 'share'"),

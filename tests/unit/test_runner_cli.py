@@ -47,8 +47,8 @@ def files(folder: Path, connection: str = "local", **changes: object) -> list[st
 @pytest.mark.parametrize(
     ("backend", "text"),
     [
-        ("replayed", "--backend replayed: `edgebed replay RUN` does that; available here: hosts, simulated"),
-        ("magic", "--backend: there is no 'magic'; available: hosts, simulated"),
+        ("replayed", "--backend replayed needs the recorded run that is decided anew: --from RUN, its folder or its"),
+        ("magic", "--backend: there is no 'magic'; available: hosts, simulated, replayed"),
     ],
 )
 def test_backends_that_are_not_there(

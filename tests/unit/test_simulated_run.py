@@ -376,8 +376,7 @@ def test_the_command_takes_a_profile_and_answers_in_one_line(
         ({"placement": "external", "policies": ["mine"]}, "decided by a program outside, which cannot keep up with"),
         ({"faults": [{"kind": "kill", "host": "pi-1", "at_s": 1.0}]}, "faults are not simulated; leave them out"),
         ({"profile": "none.yaml"}, "none.yaml: cannot be read"),
-        ({"profile": "p.yaml", "backend": "hosts"}, "is only for backend 'simulated'"),
-        ({"backend": "replayed"}, "'replayed' is what `edgebed replay RUN` makes"),
+        ({"profile": "p.yaml", "backend": "hosts"}, "is only for backends 'simulated' and 'replayed'"),
     ],
 )
 def test_what_cannot_be_simulated_is_told_before_a_folder_is_made(
