@@ -9,10 +9,9 @@ from pathlib import Path
 
 import zmq
 
-from device_agent.agent import Agent
 from edgebed.clock import MonotonicClock
 from edgebed.configuration import DeviceConfig
-from edgebed.program import on_stop_signal, run_program
+from edgebed.program import loading, on_stop_signal, run_program
 from edgebed.protocol.front import Context
 from edgebed.protocol.security import read_key_pair
 
@@ -23,6 +22,8 @@ def run(config: DeviceConfig) -> None:
     Raises:
         BadInput: the settings or the key are wrong.
     """
+    with loading():
+        from device_agent.agent import Agent
     keys = read_key_pair(Path(config.secret_key_file))
     context: Context = zmq.Context()
     agent = Agent(config, keys, context, MonotonicClock(), secrets.token_hex(8))

@@ -10,7 +10,7 @@ import zmq
 
 from edgebed.clock import MonotonicClock
 from edgebed.configuration import ServerConfig
-from edgebed.program import on_stop_signal, run_program
+from edgebed.program import loading, on_stop_signal, run_program
 from edgebed.protocol.codec import control_headers, task_headers
 from edgebed.protocol.front import Context
 from edgebed.protocol.link import Link
@@ -32,8 +32,9 @@ def run(config: ServerConfig) -> None:
     roles = frozenset({Role.DEVICE})
     front, gatekeeper = listen(config, PROGRAM, task_headers, roles, context, keys, clock, most_bytes=MOST_BYTES)
     # Whoever waits for the endpoint file can go on now; numpy and the rest are loaded after it.
-    from edge_server.server import EdgeServer
-    from edgebed.trace.outbox import Outbox
+    with loading():
+        from edge_server.server import EdgeServer
+        from edgebed.trace.outbox import Outbox
 
     outbox = Outbox(Path(config.state_dir) / f"{PROGRAM}.outbox.sqlite", clock)
     waker = Waker()

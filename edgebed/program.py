@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -33,6 +35,20 @@ def run_program(name: str, description: str, settings: type[C], run: Callable[[C
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
     return EXIT_DONE
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Load modules without the garbage collector, which would look through them again and again, and never after.
+
+    Nothing of a module is garbage: it takes a tenth of the loading time to find that out.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def on_stop_signal(stop: Callable[[], None]) -> None:

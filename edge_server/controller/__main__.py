@@ -9,7 +9,7 @@ import zmq
 
 from edgebed.clock import MonotonicClock
 from edgebed.configuration import ControllerConfig
-from edgebed.program import on_stop_signal, run_program
+from edgebed.program import loading, on_stop_signal, run_program
 from edgebed.protocol.codec import control_headers
 from edgebed.protocol.front import Context
 from edgebed.protocol.listening import listen
@@ -28,8 +28,9 @@ def run(config: ControllerConfig) -> None:
     keys = read_key_pair(Path(config.secret_key_file))
     front, gatekeeper = listen(config, PROGRAM, control_headers, ROLES, context, keys, clock)
     # Whoever waits for the endpoint file can go on now; numpy and the policies are loaded after it.
-    from edge_server.controller.controller import Controller
-    from edgebed.trace.outbox import Outbox
+    with loading():
+        from edge_server.controller.controller import Controller
+        from edgebed.trace.outbox import Outbox
 
     outbox = Outbox(Path(config.state_dir) / f"{PROGRAM}.outbox.sqlite", clock)
     waker = Waker()

@@ -12,6 +12,7 @@ A verb's module has
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,6 +44,11 @@ VERBS: tuple[Verb, ...] = (
     Verb("deploy", "orchestrator.cli.deploy", "Install edgebed on hosts; the second time changes nothing."),
     Verb("run", "orchestrator.cli.run", "Run an experiment: on its hosts, simulated, or on a recorded day."),
     Verb("resume", "orchestrator.cli.resume", "Finish a run or a training: only what is missing is run."),
+    Verb(
+        "watch",
+        "orchestrator.cli.watch",
+        "Watch a run or a training while it goes on: cells, tasks, policies so far, events; it only reads.",
+    ),
     Verb("runs", "orchestrator.cli.runs", "Look into runs: list them, show one, query one with SQL."),
     Verb("report", "orchestrator.cli.report", "Write one self-contained HTML report of runs."),
     Verb(
@@ -97,12 +103,17 @@ _ORCHESTRATOR_PACKAGES = frozenset(
 )
 
 
+_OBJECTS_PER_COLLECTION = 100_000
+"""After how many new objects the garbage collector looks: modules make many, and none is garbage."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
 
     Args:
         arguments: without the program's name; those of the process by default.
     """
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
     try:
         status = _answer(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
