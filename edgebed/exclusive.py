@@ -36,3 +36,26 @@ def exclusive(folder: Path, what: str, doing: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+_LOCKS = Path("/proc/locks")
+
+
+def is_taken(folder: Path, locks: Path = _LOCKS) -> bool | None:
+    """Does a program of this machine work on a folder? Takes no lock, so that nobody who wants it is in the way.
+
+    Args:
+        folder: as given to `exclusive`.
+        locks: the kernel's list of locks.
+
+    Returns:
+        None where the kernel has no such list (it is Linux's), or there is no such folder.
+    """
+    try:
+        wanted = folder.stat()
+        lines = locks.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    place = f"{os.major(wanted.st_dev):02x}:{os.minor(wanted.st_dev):02x}:{wanted.st_ino}"
+    # `1: FLOCK  ADVISORY  WRITE 1234 08:01:131074 0 EOF`; one that somebody waits for has `->` behind its number.
+    return any(words[1:2] == ["FLOCK"] and place in words for words in (line.split() for line in lines))

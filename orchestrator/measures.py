@@ -1,8 +1,8 @@
 """What a run's tasks say, by policy and seed: the numbers that reports show and statistics compare.
 
 Which tasks count: those of warm-up epochs do not, and neither do those of cells (or ends of cells) that never ran
-(``reason = 'not_run'``), which say nothing about a policy. Latency, CPU and energy are means over *done* tasks. The
-miss rate counts a failed task as missed; tasks with an unknown outcome are not in it and are shown apart.
+(``not_run``, ``not_needed``), which say nothing about a policy. Latency, CPU and energy are means over *done* tasks.
+The miss rate counts a failed task as missed; tasks with an unknown outcome are not in it and are shown apart.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BASE_SETTING = "base"
 
-COUNTED = "NOT list_has_any(flags, ['warm_up', 'unplanned']) AND reason IS DISTINCT FROM 'not_run'"
+COUNTED = "NOT list_has_any(flags, ['warm_up', 'unplanned']) AND coalesce(reason, '') NOT IN ('not_run', 'not_needed')"
 """Condition of the tasks that count."""
 
 _COUNTED_VIEW = f"""

@@ -17,6 +17,12 @@ DOWN_REASONS = frozenset({"device_down", "agent_restarted", "server_lost", "serv
 NOT_RUN = "not_run"
 """Reason of tasks of a cell, or the end of one, that never ran."""
 
+NOT_NEEDED = "not_needed"
+"""Reason of tasks of a cell that the experiment's own rule made superfluous, see `orchestrator.stop_rule`."""
+
+NEVER_RUN = frozenset({NOT_RUN, NOT_NEEDED})
+"""Reasons of tasks that say nothing about a policy; statistics leave them out."""
+
 INVALID_DOWN_SHARE = 0.05
 INVALID_NOT_RUN_SHARE = 0.05
 SUSPECT_UNKNOWN_SHARE = 0.05

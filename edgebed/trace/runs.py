@@ -194,12 +194,21 @@ def find_run(path_or_name: str | Path, runs_folder: Path = Path("runs")) -> Run:
     Raises:
         BadInput: there is no such run; the experiments there are, are named.
     """
+    return Run(find_run_folder(path_or_name, runs_folder))
+
+
+def find_run_folder(path_or_name: str | Path, runs_folder: Path = Path("runs")) -> Path:
+    """The folder of the run that `find_run` opens, also of one that is just being started and has no manifest yet.
+
+    Raises:
+        BadInput: as there.
+    """
     for base in (Path(path_or_name), runs_folder / path_or_name):
         # Without the link, for example in a copy, the newest is the last by its name.
         newest = sorted(plan.parent for plan in base.glob(f"*/{PLAN_FILE}"))[-1:]
         for path in (base, base / LATEST, *newest):
             if (path / PLAN_FILE).is_file():
-                return Run(path.resolve())
+                return path.resolve()
     known = sorted({entry.path.parent.name for entry in list_runs(runs_folder)})
     there = f"experiments in {runs_folder}: {', '.join(known)}" if known else f"there are no runs in {runs_folder}"
     raise BadInput(f"there is no run '{path_or_name}'; {there}")

@@ -1,0 +1,227 @@
+"""What `edgebed watch` makes of the files of a run: segments that grow, events, cells, and who works on it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from edgebed.errors import BadInput
+from edgebed.exclusive import exclusive, is_taken
+from edgebed.trace.schema import EventRecord, Record
+from edgebed.trace.segments import SUFFIX, SegmentWriter, read_segment
+from orchestrator.cli import main
+from orchestrator.progress import Standing
+from orchestrator.simulated_runner import SimulatedRunner
+from orchestrator.watching.happenings import EVENTS_SHOWN, Happenings
+from orchestrator.watching.run import RunWatch
+from orchestrator.watching.tail import SegmentTail
+from orchestrator.watching.tally import Reported, tallies_of_tables
+from orchestrator.watching.view import View
+from tests.unit.test_simulated_run import Quiet, planned
+
+
+def record(sequence: int) -> Record:
+    return Record(sequence, 1, "event", msgspec.msgpack.encode({"t_s": float(sequence)}))
+
+
+class TestTail:
+    def test_each_look_gives_what_came_since_the_one_before(self, tmp_path: Path) -> None:
+        path = tmp_path / "pi-1.records"
+        tail = SegmentTail(path)
+        with SegmentWriter(path) as writer:
+            assert list(tail.fresh()) == []
+            writer.append([record(1), record(2)])
+            assert list(tail.fresh()) == [record(1), record(2)]
+            writer.append([record(3)])
+            assert list(tail.fresh()) == [record(3)]
+        assert tail.problem is None
+
+    def test_a_record_that_is_being_written_comes_when_it_is_whole(self, tmp_path: Path) -> None:
+        path = tmp_path / "pi-1.records"
+        with SegmentWriter(path) as writer:
+            writer.append([record(1), record(2)])
+        data = path.read_bytes()
+        tail, seen = SegmentTail(path), []
+        for end in range(len(data) + 1):
+            path.write_bytes(data[:end])
+            seen += [(end, each.sequence) for each in tail.fresh()]
+        assert seen == [(len(data) // 2, 1), (len(data), 2)]
+        assert tail.problem is None
+
+    def test_damage_is_told_and_what_came_before_it_counts(self, tmp_path: Path) -> None:
+        path = tmp_path / "pi-1.records"
+        with SegmentWriter(path) as writer:
+            writer.append([record(1)])
+        path.write_bytes(path.read_bytes() + b"\xff" * 40)
+        tail = SegmentTail(path)
+        assert list(tail.fresh()) == [record(1)]
+        assert "is damaged at byte" in (tail.problem or "")
+        assert list(tail.fresh()) == []
+
+
+def test_segments_come_to_the_same_as_the_sealed_tables(shared_run: Any) -> None:
+    tables = tallies_of_tables([shared_run.path / "tasks.parquet"])
+    assert len(tables) == len(shared_run.recipe.cells())
+    for cell in shared_run.recipe.cells():
+        reported = Reported(cell.warm_up_epochs)
+        for path in (shared_run.path / "cells" / cell.cell_id / "attempt-1").glob(f"*{SUFFIX}"):
+            for each in read_segment(path):
+                if each.kind == "task":
+                    reported.add(each.row)
+        mine, sealed = reported.tally(), tables[cell.cell_id]
+        assert (mine.terminal, mine.done, mine.failed, mine.unknown, mine.missed) == (
+            sealed.terminal,
+            sealed.done,
+            sealed.failed,
+            sealed.unknown,
+            sealed.missed,
+        )
+        assert sorted(mine.latencies_s.tolist()) == sorted(sealed.latencies_s.tolist())
+
+
+def test_the_best_outcome_of_a_task_counts_and_what_is_no_row_does_not() -> None:
+    reported = Reported(warm_up_epochs=1)
+
+    def add(task_id: str, outcome: str, epoch: int = 1, **more: object) -> None:
+        reported.add(msgspec.msgpack.encode({"task_id": task_id, "epoch": epoch, "outcome": outcome, **more}))
+
+    add("a", "unknown")
+    add("a", "done", latency_s=0.5, deadline_met=True)
+    add("a", "unknown")
+    add("b", "failed", reason="queue_full", deadline_met=False)
+    add("c", "failed", reason="not_run")
+    add("d", "done", epoch=0, latency_s=9.0, deadline_met=False)
+    add("e", "nonsense")
+    reported.add(b"\x00")
+    tally = reported.tally()
+    assert (tally.terminal, tally.done, tally.failed, tally.unknown, tally.missed) == (3, 1, 1, 0, 1)
+    assert tally.latencies_s.tolist() == [0.5]
+
+
+class TestHappenings:
+    def told(self, *events: tuple[float, str, str, dict[str, object]]) -> Happenings:
+        happenings = Happenings("controller")
+        for t_s, host, kind, detail in events:
+            happenings.add(EventRecord(t_s=t_s, host=host, kind=kind, detail=json.dumps(detail)))
+        return happenings
+
+    def test_who_is_up_is_what_the_controller_told_last_whatever_came_first(self) -> None:
+        happenings = self.told(
+            (3.0, "controller", "member_left", {"member": "pi-2"}),
+            (0.0, "controller", "started", {}),
+            (1.0, "controller", "member_joined", {"member": "pi-1"}),
+            (1.5, "controller", "member_joined", {"member": "pi-2"}),
+            (1.6, "pi-1", "started", {}),
+        )
+        assert happenings.up == {"controller", "pi-1"}
+        happenings.add(EventRecord(t_s=9.0, host="controller", kind="started", detail="{}"))
+        assert happenings.up == {"controller"}, "a new controller has nobody yet"
+
+    def test_troubles_are_counted_and_the_newest_events_kept(self) -> None:
+        events = [(float(t_s), "pi-1", "server_lost", {"server": "edge"}) for t_s in range(20)]
+        happenings = self.told(*reversed(events))
+        assert [event.t_s for event in happenings.newest] == [float(t_s) for t_s in range(20 - EVENTS_SHOWN, 20)]
+        assert happenings.problems == ["server_lost, 20 times; last: 19.0 s  pi-1: server_lost (server edge)"]
+
+
+class TestWhoWorksOnIt:
+    def test_a_lock_is_seen_and_not_taken(self, tmp_path: Path) -> None:
+        assert is_taken(tmp_path) is False
+        with exclusive(tmp_path, "run", "working on this run"):
+            assert is_taken(tmp_path) is True
+            assert is_taken(tmp_path) is True
+        assert is_taken(tmp_path) is False
+        with exclusive(tmp_path, "run", "working on this run"):
+            pass  # looking has left nothing behind that would be in the way
+
+    def test_a_system_without_the_list_of_locks_cannot_tell(self, tmp_path: Path) -> None:
+        assert is_taken(tmp_path, tmp_path / "nothing") is None
+        assert is_taken(tmp_path / "nothing") is None
+
+
+class TestSimulated:
+    def test_cells_are_seen_as_they_become_complete(self, tmp_path: Path) -> None:
+        folder, plan = planned(tmp_path, order="sequential")
+        views: dict[int, View] = {}
+        watch = RunWatch(folder)
+
+        def note(standing: Standing) -> None:
+            if standing.cells_done not in views and "simulating" in standing.doing:
+                views[standing.cells_done] = watch.look()
+
+        SimulatedRunner(folder, plan, Quiet(note)).run(None)
+        last = watch.look()
+        assert sorted(views) == [0, 1, 2, 3, 4, 5]
+        for cells_done, view in views.items():
+            assert (view.state, view.is_going_on, view.is_over) == ("running", True, False)
+            assert view.standing.cells_done == cells_done
+            assert view.cell == plan.listed_cells[cells_done].id
+            assert view.standing.doing == f"{view.cell}: simulating"
+        of_first_seed = sum(found.count for found in plan.task_lists if found.seed == 1)
+        assert views[3].standing.tasks_done == 3 * of_first_seed, "each policy had its tasks"
+        first_half = {each.name: each.done + each.failed for each in views[3].policies}
+        assert min(first_half.values()) > 0, "each policy has had its first seed"
+        assert (last.state, last.is_over, last.verdict) == ("complete", True, "valid")
+        assert last.standing.tasks_done == last.standing.tasks
+
+    def test_one_that_nobody_works_on_is_left(self, tmp_path: Path) -> None:
+        folder, _ = planned(tmp_path)
+        watch = RunWatch(folder)
+        view = watch.look()
+        assert (view.state, view.is_left, view.is_over) == ("starting", False, False), "it may be about to begin"
+        long_ago_s = 1_000_000_000
+        for path in (folder, *folder.rglob("*")):
+            os.utime(path, (long_ago_s, long_ago_s))
+        view = watch.look()
+        assert (view.is_left, view.is_over) == (True, True)
+        assert any("edgebed resume" in note for note in view.notes)
+
+
+class TestCommand:
+    def test_one_look_as_json(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder, plan = planned(tmp_path)
+        SimulatedRunner(folder, plan, Quiet()).run(None)
+        assert main(["watch", "trial", "--runs", str(tmp_path / "runs"), "--json"]) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        found = json.loads(line)
+        assert (found["run"], found["state"], found["cells_done"]) == (str(folder.resolve()), "complete", 6)
+        assert {each["name"] for each in found["policies"]} == {"all_local", "all_edge", "greedy_latency"}
+
+    def test_an_ended_run_is_shown_once(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder, plan = planned(tmp_path)
+        SimulatedRunner(folder, plan, Quiet()).run(None)
+        assert main(["watch", str(folder)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith("cell 6/6 | complete | ")
+        assert lines[1].split() == ["policy", "cells", "done", "failed", "unknown", "median", "p95", "missed"]
+        assert lines[-1] == "verdict valid"
+
+    @pytest.mark.parametrize(
+        ("damage", "says"),
+        [
+            (lambda folder: (folder / "plan.yaml").unlink(), "there is no run"),
+            (lambda folder: (folder / "plan.yaml").write_text("nonsense"), "plan.yaml"),
+            (lambda folder: (folder / "manifest.json").write_text("{"), "not a run's manifest"),
+        ],
+    )
+    def test_what_is_no_run(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], Any], says: str
+    ) -> None:
+        folder, _ = planned(tmp_path)
+        damage(folder)
+        assert main(["watch", str(folder)]) == 2
+        assert says in capsys.readouterr().err
+
+    def test_an_attempt_that_cannot_be_read(self, tmp_path: Path) -> None:
+        folder, plan = planned(tmp_path)
+        path = folder / "cells" / plan.listed_cells[0].id / "attempt-1" / "attempt.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{")
+        with pytest.raises(BadInput, match=r"attempt\.json: cannot be understood"):
+            RunWatch(folder).look()
