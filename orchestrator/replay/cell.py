@@ -25,12 +25,10 @@ LANES = 2
 """The record's and the replay's, see `orchestrator.replay.observing`."""
 
 
-def layout_of(testbed: Testbed, spec: CellSpec) -> tuple[Layout, float]:
-    """A lane of queues of a recorded cell, and the rate of a shaped channel (0: not shaped)."""
-    shaped_bps = spec.channels.rate_bps if spec.channels.model == "share" else 0.0
-    layout = testbed.layout(spec.channels.count, shaped_bps, refused_run_locally=spec.on_refusal == "local")
+def layout_of(testbed: Testbed, spec: CellSpec) -> Layout:
+    """A lane of queues of a recorded cell."""
     # Recorded service times have in them what hosts on shared processors did to each other.
-    return replace(layout, processors=(), device_processors=(), server_processors=()), shaped_bps
+    return replace(testbed.layout_of(spec), processors=(), device_processors=(), server_processors=())
 
 
 @dataclass(slots=True)

@@ -232,8 +232,8 @@ class RecordedDay:
         uplink_s, rate_bps = edge("up"), np.nan_to_num(edge("rate"))
         count = len(payload)
         hold_s = np.minimum(uplink_s, holding_s(payload[:, None], rate_bps, uplink_s))
-        if self.record.setting.channels.model == "share":
-            # The channel is shared anew: what remains is what an upload took beyond the rate that it was granted.
+        if self.record.setting.channels.model != "none":
+            # The channel is granted anew: what remains is what an upload took beyond the rate that it was granted.
             uplink_s = np.maximum(0.0, uplink_s - hold_s)
             hold_s = np.where(np.isnan(uplink_s), np.nan, 0.0)
         return Batch(

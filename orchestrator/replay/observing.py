@@ -89,11 +89,11 @@ class Observer:
     Args:
         testbed: the run's hosts as stated; only what is the same in both lanes comes from it.
         spec: what observations look like.
-        channel_rate_bps: of a shaped channel; 0: not shaped.
+        channel_bps: ``[servers]``, of a channel that one upload has for itself; 0: not shaped.
     """
 
-    def __init__(self, testbed: Testbed, spec: ObservationSpec, channel_rate_bps: float) -> None:
-        self._testbed, self._spec, self._rate_bps = testbed, spec, channel_rate_bps
+    def __init__(self, testbed: Testbed, spec: ObservationSpec, channel_bps: NDArray[np.float64]) -> None:
+        self._testbed, self._spec, self._channel_bps = testbed, spec, channel_bps
         slots = len(spec.slots)
         self._present = np.ones(slots, np.bool_)
         self._age_s = np.zeros(slots, np.float32)
@@ -102,7 +102,7 @@ class Observer:
     def show(self, epoch: int, waiting: Waiting, load: Load, seen: Seen | None) -> tuple[Observation, Floats]:
         """What is shown at a tick: the observation, and the servers' features as each slot knows them."""
         computed = device_features(self._testbed, waiting, load)
-        server = server_features(self._testbed, load, self._spec.channels, self._rate_bps)
+        server = server_features(self._testbed, load, self._spec.channels, self._channel_bps)
         values, shared = computed[REPLAY], server[REPLAY]
         views = np.broadcast_to(shared, (len(values), len(shared)))
         if seen is not None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
-from heapq import heapreplace
 
 import numpy as np
 
@@ -30,6 +28,8 @@ from edgebed.simulation.testbed.lane import DEVICE_SMOOTHING, NOT_STARTED, SERVE
 from edgebed.simulation.testbed.pipeline import Load
 from edgebed.trace.schema import STAGES
 from edgebed.types import BoolArray, Site
+from orchestrator.replay.open_tasks import OpenTasks, smooth, sum_by, turns_of
+from orchestrator.replay.workers import Workers
 
 _NEVER = math.inf
 _LAST_S = sys.float_info.max
@@ -41,48 +41,36 @@ class TooCrowded(Exception):
 
 def is_simple(layout: Layout) -> bool:
     """Can queues of this layout be computed here at all?"""
-    return not layout.channel_rate_bps and not any(
+    return not layout.is_shaped and not any(
         rule.per_other or rule.per_excess
         for group, rule in enumerate(layout.processors)
         if group in layout.device_processors or group in layout.server_processors
     )
 
 
-class _Open:
-    """Tasks without an end, one column an array, all of one length.
-
-    ``begin_s``: of computing on the device, or of the upload. ``leave_s``: of that, when it frees the executor or the
-    uplink. ``drop_s``: when its time-out withdraws it; infinite when it does not. An instant that is not known yet is
-    infinite too.
-    """
-
-    NUMBERS = (
-        *("task", "device", "server", "frames", "outcome", "reason"),
-        *("bytes", "arrived_s", "ready_s", "limit_s", "base_s", "uplink_s", "hold_s", "downlink_s"),
-        *("begin_s", "leave_s", "received_s", "serve_s", "served_s", "known_s", "drop_s"),
-        *("is_edge", "is_placed", "is_served", "is_learned"),
+def _here() -> OpenTasks:
+    """Tasks of the devices. ``leave_s``: when the executor is free again; see `_away`."""
+    return OpenTasks(
+        codes=("task", "device", "frames", "outcome", "reason"),
+        numbers=("arrived_s", "ready_s", "limit_s", "base_s", "begin_s", "leave_s", "known_s", "drop_s"),
+        marks=("is_placed",),
     )
 
-    def __init__(self) -> None:
-        self.columns: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = {
-            name: np.zeros(0) for name in self.NUMBERS
-        }
 
-    def __len__(self) -> int:
-        return len(self.columns["task"])
+def _away() -> OpenTasks:
+    """Tasks of the edge.
 
-    def __getitem__(self, name: str) -> FloatArray:
-        return self.columns[name]
-
-    def add(self, new: dict[str, FloatArray]) -> None:
-        self.columns = {name: np.concatenate([self.columns[name], new[name]]) for name in self.NUMBERS}
-
-    def keep(self, kept: BoolArray) -> None:
-        self.columns = {name: values[kept] for name, values in self.columns.items()}
-
-    def index(self, name: str, where: BoolArray | IndexArray | slice = slice(None)) -> IndexArray:
-        found: IndexArray = self.columns[name][where].astype(np.int64)
-        return found
+    ``begin_s``: of the upload. ``leave_s``: of that, when it frees the uplink. ``drop_s``: when its time-out withdraws
+    a task; infinite when it does not. An instant that is not known yet is infinite too.
+    """
+    return OpenTasks(
+        codes=("task", "device", "server", "frames", "outcome", "reason"),
+        numbers=(
+            *("bytes", "arrived_s", "ready_s", "limit_s", "base_s", "uplink_s", "hold_s", "downlink_s"),
+            *("begin_s", "leave_s", "received_s", "serve_s", "served_s", "known_s", "drop_s"),
+        ),
+        marks=("is_placed", "is_served", "is_learned"),
+    )
 
 
 class SteadyQueues:
@@ -98,10 +86,10 @@ class SteadyQueues:
         self.layout, self.lanes, self.now_s = layout, lanes, 0.0
         devices, servers = lanes * layout.devices, lanes * layout.servers
         self._devices, self._servers = devices, servers
-        self._open = _Open()
+        self._here, self._away = _here(), _away()
         self._executor_free_s = np.zeros(devices)
         self._uplink_free_s = np.zeros(devices * layout.servers)
-        self._workers: list[list[float]] = [[0.0] * layout.workers[each % layout.servers] for each in range(servers)]
+        self._workers = Workers(layout.workers * lanes)
         self._device_frame_s = np.tile(np.array(layout.device_frame_s, np.float64), lanes)
         self._server_frame_s = np.tile(np.array(layout.server_frame_s, np.float64), lanes)
         self._measured_bps = np.zeros(devices)
@@ -110,7 +98,7 @@ class SteadyQueues:
     @property
     def open(self) -> int:
         """Tasks without an outcome."""
-        return len(self._open)
+        return len(self._here) + len(self._away)
 
     def submit(self, tasks: Ingredients) -> None:
         """Take decided tasks, of any lanes, ready now or later.
@@ -121,28 +109,27 @@ class SteadyQueues:
         if not len(tasks):
             return
         is_edge = tasks.edge_frames > 0
-        if (is_edge & (tasks.edge_frames < tasks.frames)).any() or (is_edge & (tasks.server < 0)).any():
+        if (is_edge & ((tasks.edge_frames < tasks.frames) | (tasks.server < 0))).any():
             raise TooCrowded("a task is split between device and edge")
-        count = len(tasks)
-        never, zero = np.full(count, _NEVER), np.zeros(count)
-        known = {
-            "task": tasks.task,
-            "device": tasks.device,
-            "server": np.where(is_edge, tasks.server, NOWHERE),
-            "frames": tasks.frames,
-            "bytes": tasks.upload_bytes,
-            "arrived_s": tasks.arrived_s,
-            "ready_s": tasks.ready_s,
-            "limit_s": tasks.limit_s,
-            "base_s": np.where(is_edge, tasks.server_compute_s, tasks.device_compute_s),
-            "uplink_s": tasks.uplink_s,
-            "hold_s": tasks.uplink_hold_s,
-            "downlink_s": tasks.downlink_s,
-            "is_edge": is_edge,
-        }
-        later = dict.fromkeys(("begin_s", "leave_s", "received_s", "serve_s", "served_s", "known_s", "drop_s"), never)
-        rest = dict.fromkeys(("outcome", "reason", "is_placed", "is_served", "is_learned"), zero)
-        self._open.add({name: np.asarray(values, np.float64) for name, values in (known | later | rest).items()})
+        for open_tasks, rows, base_s in (
+            (self._here, np.flatnonzero(~is_edge), tasks.device_compute_s),
+            (self._away, np.flatnonzero(is_edge), tasks.server_compute_s),
+        ):
+            known = {
+                "task": tasks.task,
+                "device": tasks.device,
+                "server": tasks.server,
+                "frames": tasks.frames,
+                "bytes": tasks.upload_bytes,
+                "arrived_s": tasks.arrived_s,
+                "ready_s": tasks.ready_s,
+                "limit_s": tasks.limit_s,
+                "base_s": base_s,
+                "uplink_s": tasks.uplink_s,
+                "hold_s": tasks.uplink_hold_s,
+                "downlink_s": tasks.downlink_s,
+            }
+            open_tasks.add(rows, known, otherwise_s=_NEVER)
 
     def advance(self, until_s: float) -> Ended:
         """Let time pass, up to and at ``until_s``; returns the tasks whose last word is known by then.
@@ -151,114 +138,120 @@ class SteadyQueues:
             TooCrowded: a server would refuse a task.
         """
         last_s = min(until_s, _LAST_S)  # what never comes is infinite, and does not come then either
-        self._place(last_s)
+        self._compute(self._now_ready(self._here, last_s))
+        self._upload(self._now_ready(self._away, last_s))
         self._serve(last_s)
         self._check_room(last_s)
-        self._learn(last_s)
+        self._learn_here(last_s)
+        self._learn_there(last_s)
         ended = self._take_ended(last_s)
         self.now_s = until_s if math.isfinite(until_s) else max(self.now_s, float(ended.known_s.max(initial=0.0)))
         return ended
 
     # -- on the device and up -----------------------------------------------------------------------------------------
 
-    def _place(self, until_s: float) -> None:
-        """Put what has become ready into its queue, in the order of becoming so."""
-        tasks = self._open
-        new = np.flatnonzero((tasks["is_placed"] == 0) & (tasks["ready_s"] <= until_s))
+    def _now_ready(self, tasks: OpenTasks, until_s: float) -> IndexArray:
+        """What has become ready, and in time."""
+        new = np.flatnonzero(~tasks.mark("is_placed") & (tasks["ready_s"] <= until_s))
+        if not len(new):
+            return new
+        tasks.mark("is_placed")[new] = True
+        ready_s = tasks["ready_s"][new]
+        is_late = ready_s >= tasks["limit_s"][new]
+        if is_late.any():
+            late = new[is_late]
+            _end(tasks, late, FAILED, NOT_STARTED, ready_s[is_late])
+            tasks["drop_s"][late] = ready_s[is_late]
+            new = new[~is_late]
+        return new
+
+    def _compute(self, new: IndexArray) -> None:
+        """Put tasks into the queues of their devices, in the order in which they became ready."""
         if not len(new):
             return
-        tasks["is_placed"][new] = 1
-        is_late = tasks["ready_s"][new] >= tasks["limit_s"][new]
-        self._end(new[is_late], FAILED, NOT_STARTED, tasks["ready_s"][new[is_late]])
-        tasks["drop_s"][new[is_late]] = tasks["ready_s"][new[is_late]]
-        new = new[~is_late]
-        is_edge = tasks["is_edge"][new] > 0
-        here, away = new[~is_edge], new[is_edge]
-        uplink = tasks.index("device", away) * self.layout.servers + tasks.index("server", away) % self.layout.servers
-        in_turn(tasks.index("device", here), tasks["ready_s"][here], lambda rows, key: self._compute(here[rows], key))
-        in_turn(uplink, tasks["ready_s"][away], lambda rows, key: self._upload(away[rows], key))
-
-    def _compute(self, rows: IndexArray, device: IndexArray) -> None:
-        """The next task of each of some devices."""
-        tasks = self._open
-        begin_s = np.maximum(tasks["ready_s"][rows], self._executor_free_s[device])
-        limit_s = tasks["limit_s"][rows]
-        is_dropped = begin_s > limit_s  # what ends at an instant makes room before time-outs come
-        end_s = begin_s + tasks["base_s"][rows]
+        tasks, free_s = self._here, self._executor_free_s
+        order, turns = turns_of(tasks.code("device")[new], tasks["ready_s"][new])
+        rows = new[order]
+        device, ready_s, base_s = tasks.code("device")[rows], tasks["ready_s"][rows], tasks["base_s"][rows]
+        limit_s, begin_s = tasks["limit_s"][rows], np.empty(len(rows))
+        for turn in turns:
+            at = device[turn]
+            starts_s = np.maximum(ready_s[turn], free_s[at])
+            begin_s[turn] = starts_s
+            # What ends at an instant makes room before time-outs come.
+            free_s[at] = np.where(starts_s > limit_s[turn], free_s[at], starts_s + base_s[turn])
+        is_dropped = begin_s > limit_s
+        end_s = begin_s + base_s
         tasks["begin_s"][rows] = np.where(is_dropped, _NEVER, begin_s)
         tasks["leave_s"][rows] = np.where(is_dropped, _NEVER, end_s)
         tasks["drop_s"][rows] = np.where(is_dropped, limit_s, _NEVER)
-        self._executor_free_s[device] = np.where(is_dropped, self._executor_free_s[device], end_s)
-        self._end(rows[is_dropped], FAILED, NOT_STARTED, limit_s[is_dropped])
-        self._end(rows[~is_dropped], DONE, 0, end_s[~is_dropped])
+        _end(tasks, rows[is_dropped], FAILED, NOT_STARTED, limit_s[is_dropped])
+        _end(tasks, rows[~is_dropped], DONE, 0, end_s[~is_dropped])
 
-    def _upload(self, rows: IndexArray, uplink: IndexArray) -> None:
-        """The next task of each of some uplinks."""
-        tasks = self._open
-        begin_s = np.maximum(tasks["ready_s"][rows], self._uplink_free_s[uplink])
-        limit_s, sent_s = tasks["limit_s"][rows], begin_s + tasks["hold_s"][rows]
-        is_waiting, is_stopped = begin_s >= limit_s, sent_s > limit_s
-        is_sent = ~is_stopped & ~is_waiting
-        tasks["begin_s"][rows] = np.where(is_waiting, _NEVER, begin_s)
-        tasks["leave_s"][rows] = np.where(is_waiting, _NEVER, np.minimum(sent_s, limit_s))
-        tasks["drop_s"][rows] = np.where(is_sent, _NEVER, limit_s)
+    def _upload(self, new: IndexArray) -> None:
+        """Put tasks into the queues of their uplinks, likewise."""
+        if not len(new):
+            return
+        tasks, free_s, servers = self._away, self._uplink_free_s, self.layout.servers
+        uplinks = tasks.code("device")[new] * servers + tasks.code("server")[new] % servers
+        order, turns = turns_of(uplinks, tasks["ready_s"][new])
+        rows, uplink = new[order], uplinks[order]
+        ready_s, hold_s, limit_s = tasks["ready_s"][rows], tasks["hold_s"][rows], tasks["limit_s"][rows]
+        begin_s = np.empty(len(rows))
+        for turn in turns:
+            at, until_s = uplink[turn], limit_s[turn]
+            starts_s = np.maximum(ready_s[turn], free_s[at])
+            begin_s[turn] = starts_s
+            stops_s = np.minimum(starts_s + hold_s[turn], until_s)
+            free_s[at] = np.where(starts_s >= until_s, free_s[at], stops_s)
+        self._note_sent(rows, begin_s, begin_s + hold_s, limit_s)
+
+    def _note_sent(self, rows: IndexArray, begin_s: FloatArray, sent_s: FloatArray, limit_s: FloatArray) -> None:
+        tasks = self._away
+        is_waiting = begin_s >= limit_s
+        is_sent = ~(sent_s > limit_s) & ~is_waiting
         received_s = sent_s + (tasks["uplink_s"][rows] - tasks["hold_s"][rows])
         is_lost = is_sent & (received_s > limit_s)  # on the way when its time-out comes
+        tasks["begin_s"][rows] = np.where(is_waiting, _NEVER, begin_s)
+        tasks["leave_s"][rows] = np.where(is_waiting, _NEVER, np.minimum(sent_s, limit_s))
+        tasks["drop_s"][rows] = np.where(is_sent & ~is_lost, _NEVER, limit_s)
         tasks["received_s"][rows] = np.where(is_sent & ~is_lost, received_s, _NEVER)
-        tasks["drop_s"][rows[is_lost]] = limit_s[is_lost]
-        self._end(rows[is_lost], UNKNOWN, TIMEOUT, limit_s[is_lost])
-        free_s = np.where(is_waiting, self._uplink_free_s[uplink], np.minimum(sent_s, limit_s))
-        self._uplink_free_s[uplink] = free_s
-        self._end(rows[~is_sent], FAILED, NOT_STARTED, limit_s[~is_sent])
-
-    def _end(self, rows: IndexArray, outcome: int, reason: int, known_s: FloatArray) -> None:
-        tasks = self._open
-        tasks["outcome"][rows], tasks["reason"][rows], tasks["known_s"][rows] = outcome, reason, known_s
+        _end(tasks, rows[is_lost], UNKNOWN, TIMEOUT, limit_s[is_lost])
+        _end(tasks, rows[~is_sent], FAILED, NOT_STARTED, limit_s[~is_sent])
 
     # -- at the servers -----------------------------------------------------------------------------------------------
 
     def _serve(self, until_s: float) -> None:
         """Let servers take what has been received, in that order."""
-        tasks = self._open
-        new = np.flatnonzero((tasks["received_s"] <= until_s) & (tasks["is_served"] == 0))
+        tasks = self._away
+        new = np.flatnonzero((tasks["received_s"] <= until_s) & ~tasks.mark("is_served"))
         if not len(new):
             return
-        tasks["is_served"][new] = 1
-        new = new[np.argsort(tasks["received_s"][new], kind="stable")]
-        columns = (tasks[name][new].tolist() for name in ("received_s", "limit_s", "base_s"))
-        starts, workers = [], self._workers
-        for server, received_s, limit_s, base_s in zip(tasks.index("server", new).tolist(), *columns, strict=True):
-            free = workers[server]
-            begin_s = received_s if received_s > free[0] else free[0]
-            starts.append(begin_s)
-            if begin_s <= limit_s:
-                heapreplace(free, begin_s + base_s)
-        self._note_served(new, np.array(starts))
-
-    def _note_served(self, rows: IndexArray, begin_s: FloatArray) -> None:
-        tasks = self._open
-        limit_s = tasks["limit_s"][rows]
+        tasks.mark("is_served")[new] = True
+        rows = new[np.argsort(tasks["received_s"][new], kind="stable")]
+        received_s, limit_s, base_s = tasks["received_s"][rows], tasks["limit_s"][rows], tasks["base_s"][rows]
+        begin_s = self._workers.take(tasks.code("server")[rows], received_s, limit_s, base_s)
         is_served = begin_s <= limit_s
-        served_s = begin_s + tasks["base_s"][rows]
+        served_s = begin_s + base_s
         is_answered = is_served & (served_s <= limit_s)
         tasks["serve_s"][rows] = np.where(is_served, begin_s, _NEVER)
         tasks["served_s"][rows] = np.where(is_served, served_s, _NEVER)
         tasks["drop_s"][rows] = np.where(is_answered, _NEVER, limit_s)
-        self._end(rows[is_answered], DONE, 0, (served_s + tasks["downlink_s"][rows])[is_answered])
+        _end(tasks, rows[is_answered], DONE, 0, (served_s + tasks["downlink_s"][rows])[is_answered])
         # Whoever is served when the time-out comes keeps its worker, and nobody waits for the answer.
-        known_s = np.maximum(limit_s, np.where(is_served, served_s, tasks["received_s"][rows]))
-        self._end(rows[~is_answered], UNKNOWN, TIMEOUT, known_s[~is_answered])
+        known_s = np.maximum(limit_s, np.where(is_served, served_s, received_s))
+        _end(tasks, rows[~is_answered], UNKNOWN, TIMEOUT, known_s[~is_answered])
 
     def _check_room(self, until_s: float) -> None:
         """Would a server have refused one of the uploads that began since the last time?"""
-        tasks = self._open
-        is_new = (tasks["begin_s"] >= self.now_s) & (tasks["begin_s"] <= until_s) & (tasks["is_edge"] > 0)
+        tasks = self._away
+        is_new = (tasks["begin_s"] >= self.now_s) & (tasks["begin_s"] <= until_s)
         if not is_new.any():
             return
         room = np.tile(np.array(self.layout.queue_tasks, np.int64), self.lanes)
-        most = self._held + np.bincount(tasks.index("server", is_new), minlength=self._servers)
+        most = self._held + np.bincount(tasks.code("server")[is_new], minlength=self._servers)
         for server in np.flatnonzero(most > room).tolist():
-            at = (tasks["server"] == server) & np.isfinite(tasks["begin_s"])
+            at = (tasks.code("server") == server) & np.isfinite(tasks["begin_s"])
             begins, leaves = np.sort(tasks["begin_s"][at]), np.sort(self._released_s()[at])
             held = np.arange(1, len(begins) + 1) - np.searchsorted(leaves, begins, side="right")
             if held.max() > room[server]:
@@ -266,127 +259,110 @@ class SteadyQueues:
 
     def _released_s(self) -> FloatArray:
         """When each task leaves its server; infinite for what has not been told yet."""
-        tasks = self._open
+        tasks = self._away
         return np.where(np.isfinite(tasks["served_s"]), tasks["served_s"], tasks["drop_s"])
 
     # -- running means and ends ---------------------------------------------------------------------------------------
 
-    def _learn(self, until_s: float) -> None:
-        """Bring the running means of speeds and rates up to now."""
-        tasks = self._open
-        frames, is_edge = tasks["frames"], tasks["is_edge"] > 0
-        here = np.flatnonzero(~is_edge & (tasks["leave_s"] <= until_s))
-        each_s = (tasks["leave_s"][here] - tasks["begin_s"][here]) / frames[here]
-        _smooth(self._device_frame_s, tasks.index("device", here), tasks["leave_s"][here], each_s, DEVICE_SMOOTHING)
-        is_answered = is_edge & (tasks["outcome"] == DONE)
-        there = np.flatnonzero(is_answered & (tasks["served_s"] <= until_s) & (tasks["is_learned"] == 0))
-        tasks["is_learned"][there] = 1
-        each_s = (tasks["served_s"][there] - tasks["serve_s"][there]) / frames[there]
-        _smooth(self._server_frame_s, tasks.index("server", there), tasks["served_s"][there], each_s, SERVER_SMOOTHING)
+    def _learn_here(self, until_s: float) -> None:
+        """Bring the running means of the devices' speeds up to now."""
+        tasks = self._here
+        done = np.flatnonzero(tasks["leave_s"] <= until_s)
+        leave_s = tasks["leave_s"][done]
+        each_s = (leave_s - tasks["begin_s"][done]) / tasks.code("frames")[done]
+        smooth(self._device_frame_s, tasks.code("device")[done], leave_s, each_s, DEVICE_SMOOTHING)
+
+    def _learn_there(self, until_s: float) -> None:
+        """Bring the running means of the servers' speeds and the uplinks' rates up to now."""
+        tasks = self._away
+        is_answered = tasks.code("outcome") == DONE
+        there = np.flatnonzero(is_answered & (tasks["served_s"] <= until_s) & ~tasks.mark("is_learned"))
+        tasks.mark("is_learned")[there] = True
+        served_s = tasks["served_s"][there]
+        each_s = (served_s - tasks["serve_s"][there]) / tasks.code("frames")[there]
+        smooth(self._server_frame_s, tasks.code("server")[there], served_s, each_s, SERVER_SMOOTHING)
         back = np.flatnonzero(is_answered & (tasks["known_s"] <= until_s) & (tasks["uplink_s"] > 0))
         rate_bps = 8.0 * tasks["bytes"][back] / tasks["uplink_s"][back]
-        key, at_s = tasks.index("device", back), tasks["known_s"][back]
+        key, at_s = tasks.code("device")[back], tasks["known_s"][back]
         first = self._measured_bps[key] == 0
         if first.any():  # the first measurement is taken as it is, and moving towards itself changes nothing
             order = back[first][np.argsort(at_s[first], kind="stable")][::-1]
-            self._measured_bps[tasks.index("device", order)] = 8.0 * tasks["bytes"][order] / tasks["uplink_s"][order]
-        _smooth(self._measured_bps, key, at_s, rate_bps, DEVICE_SMOOTHING)
+            self._measured_bps[tasks.code("device")[order]] = 8.0 * tasks["bytes"][order] / tasks["uplink_s"][order]
+        smooth(self._measured_bps, key, at_s, rate_bps, DEVICE_SMOOTHING)
 
     def _take_ended(self, until_s: float) -> Ended:
-        tasks = self._open
-        is_over = tasks["known_s"] <= until_s
-        rows = np.flatnonzero(is_over)
-        ended = self._ended_of(rows)
-        if len(rows):
-            tasks.keep(~is_over)
-        at = (tasks["begin_s"] <= until_s) & (self._released_s() > until_s) & (tasks["is_edge"] > 0)
-        self._held = np.bincount(tasks.index("server", at), minlength=self._servers)
-        return ended
-
-    def _ended_of(self, rows: IndexArray) -> Ended:
-        tasks = self._open
-        is_edge, outcome = tasks["is_edge"][rows] > 0, tasks.index("outcome", rows)
-        is_done = outcome == DONE
-        here, there = is_done & ~is_edge, is_done & is_edge
-        since_s, base_s = tasks["ready_s"][rows], tasks["base_s"][rows]
-        stages = np.zeros((len(rows), len(STAGES)))
-        begin_s = np.where(is_done, tasks["begin_s"][rows], since_s)
-        stages[:, 0] = np.where(here, begin_s - since_s, 0.0)
-        stages[:, 1] = np.where(here, base_s, 0.0)
-        stages[:, 2] = np.where(there, begin_s - since_s, 0.0)
-        stages[:, 3] = np.where(there, tasks["uplink_s"][rows], 0.0)
-        waited_s = np.where(there, tasks["serve_s"][rows], 0.0) - np.where(there, tasks["received_s"][rows], 0.0)
-        stages[:, 4] = waited_s
-        stages[:, 5] = np.where(there, base_s, 0.0)
-        stages[:, 6] = np.where(there, tasks["downlink_s"][rows], 0.0)
-        decision_s = since_s - tasks["arrived_s"][rows]
-        latency_s = decision_s.copy()
-        for stage in range(len(STAGES)):
-            latency_s += stages[:, stage]
-        was_never_ready = ~is_done & (tasks["ready_s"][rows] >= tasks["limit_s"][rows])
-        return Ended(
-            task=tasks.index("task", rows),
-            device=tasks.index("device", rows),
-            outcome=outcome,
-            reason=tasks.index("reason", rows),
-            known_s=tasks["known_s"][rows],
-            site=np.where(was_never_ready, NOWHERE, np.where(is_edge, int(Site.EDGE), int(Site.DEVICE))),
-            server=np.where(was_never_ready, NOWHERE, tasks.index("server", rows)),
-            edge_frames=np.where(is_edge & ~was_never_ready, tasks.index("frames", rows), 0),
-            decision_s=decision_s,
-            stages=stages,
-            latency_s=np.where(is_done, latency_s, np.nan),
-            device_busy_s=np.where(here, base_s, 0.0),
-            server_busy_s=np.where(there, base_s, 0.0),
-            air_s=stages[:, 3].copy(),
-            granted_bps=np.full(len(rows), np.nan),
-            has_resources=is_done,
-        )
+        parts = []
+        for tasks, ended_of in ((self._here, _ended_here), (self._away, _ended_away)):
+            is_over = tasks["known_s"] <= until_s
+            rows = np.flatnonzero(is_over)
+            if len(rows):
+                parts.append(ended_of(tasks, rows))
+                tasks.keep(~is_over)
+        away = self._away
+        at = (away["begin_s"] <= until_s) & (self._released_s() > until_s)
+        self._held = np.bincount(away.code("server")[at], minlength=self._servers)
+        return Ended.joined(parts) if parts else Ended.nobody()
 
     # -- what hosts know of themselves --------------------------------------------------------------------------------
 
     def load(self) -> Load:
         """The state of the queues now, as `edgebed.simulation.testbed.pipeline.Pipeline.load` has it."""
-        tasks, now_s = self._open, self.now_s
-        is_edge, placed = tasks["is_edge"] > 0, (tasks["is_placed"] > 0) & (tasks["drop_s"] > now_s)
-        device, server = tasks.index("device"), np.maximum(tasks.index("server"), 0)
-        frames, size = tasks["frames"], tasks["bytes"]
-        before = placed & (tasks["begin_s"] > now_s)
-        during = placed & ~before & (tasks["leave_s"] > now_s)
-        waiting = _sum(device, frames, before & ~is_edge, self._devices)
-        busy = _sum(device, frames, during & ~is_edge, self._devices)
-        elapsed_s = _sum(device, now_s - tasks["begin_s"], during & ~is_edge, self._devices)
+        waiting, busy, elapsed_s = self._executors()
         frame_s = self._device_frame_s
-        with np.errstate(invalid="ignore", divide="ignore"):
-            left = np.where(during, 1.0 - (now_s - tasks["begin_s"]) / tasks["hold_s"], 0.0)
-        unsent = _sum(device, np.maximum(0.0, left) * size, during & is_edge & (tasks["hold_s"] > 0), self._devices)
-        begun = placed & is_edge & ~before
+        tasks, now_s = self._away, self.now_s
+        device, server, size = tasks.code("device"), tasks.code("server"), tasks["bytes"]
+        is_placed = tasks.mark("is_placed") & (tasks["drop_s"] > now_s)
+        before = is_placed & (tasks["begin_s"] > now_s)
+        begun = is_placed & ~before
         uploading = begun & (tasks["received_s"] > now_s)
         # Whoever is served when its time-out comes is still held, though nobody waits for it any more.
-        serving = is_edge & (tasks["serve_s"] <= now_s) & (tasks["served_s"] > now_s)
+        serving = (tasks["serve_s"] <= now_s) & (tasks["served_s"] > now_s)
         queued = begun & ~uploading & (tasks["serve_s"] > now_s)
         return Load(
             device_queue_delay_s=self._devices_of(waiting * frame_s + np.maximum(0.0, busy * frame_s - elapsed_s)),
             device_frame_s=self._devices_of(frame_s.copy()),
-            uplink_queue_bytes=self._devices_of(_sum(device, size, before & is_edge, self._devices) + unsent),
+            uplink_queue_bytes=self._devices_of(sum_by(device, size, before, self._devices) + self._unsent(begun)),
             measured_bps=self._devices_of(self._measured_bps.copy()),
             device_is_busy=self._devices_of((busy > 0).astype(np.float64)),
             server_tasks=self._servers_of(self._held.astype(np.float64)),
-            server_queue_delay_s=self._servers_of(self._server_delay_s(server, queued, serving)),
+            server_queue_delay_s=self._servers_of(self._server_delay_s(queued, serving)),
             server_frame_s=self._servers_of(self._server_frame_s.copy()),
-            server_busy_workers=self._servers_of(_sum(server, frames * 0 + 1, serving, self._servers)),
-            uploading_bytes=self._servers_of(_sum(server, size, uploading, self._servers)),
+            server_busy_workers=self._servers_of(self._count(serving)),
+            uploading_bytes=self._servers_of(sum_by(server, size, uploading, self._servers)),
             channel_uploads=np.zeros((self.lanes, self.layout.servers, self.layout.channels)),
         )
 
-    def _server_delay_s(self, server: IndexArray, queued: BoolArray, serving: BoolArray) -> FloatArray:
-        tasks, frame_s = self._open, self._server_frame_s
-        left_s = frame_s[server] * tasks["frames"] - (self.now_s - np.where(serving, tasks["serve_s"], 0.0))
-        total_s = _sum(server, tasks["frames"], queued, self._servers) * frame_s
-        total_s += _sum(server, np.maximum(0.0, left_s), serving, self._servers)
+    def _executors(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Of each device: the frames that wait, those that are computed, and for how long they have been."""
+        tasks, now_s = self._here, self.now_s
+        device, frames = tasks.code("device"), tasks.code("frames")
+        is_placed = tasks.mark("is_placed") & (tasks["drop_s"] > now_s)
+        before = is_placed & (tasks["begin_s"] > now_s)
+        during = is_placed & ~before & (tasks["leave_s"] > now_s)
+        waiting = sum_by(device, frames, before, self._devices)
+        busy = sum_by(device, frames, during, self._devices)
+        elapsed_s = sum_by(device, now_s - tasks["begin_s"], during, self._devices)
+        return waiting, busy, elapsed_s
+
+    def _unsent(self, begun: BoolArray) -> FloatArray:
+        """Bytes of uploads under way that are not handed to the network yet, of each device."""
+        tasks, now_s = self._away, self.now_s
+        rows = np.flatnonzero(begun & (tasks["leave_s"] > now_s) & (tasks["hold_s"] > 0))
+        left = 1.0 - (now_s - tasks["begin_s"][rows]) / tasks["hold_s"][rows]
+        unsent_bytes = np.maximum(0.0, left) * tasks["bytes"][rows]
+        return np.bincount(tasks.code("device")[rows], unsent_bytes, self._devices).astype(np.float64, copy=False)
+
+    def _server_delay_s(self, queued: BoolArray, serving: BoolArray) -> FloatArray:
+        tasks, frame_s, rows = self._away, self._server_frame_s, np.flatnonzero(serving)
+        server, frames = tasks.code("server"), tasks.code("frames")
+        left_s = frame_s[server[rows]] * frames[rows] - (self.now_s - tasks["serve_s"][rows])
+        total_s = sum_by(server, frames, queued, self._servers) * frame_s
+        total_s += np.bincount(server[rows], np.maximum(0.0, left_s), self._servers)
         workers = np.tile(np.array(self.layout.workers, np.float64), self.lanes)
-        tasks_there = _sum(server, np.ones(len(tasks)), queued | serving, self._servers)
-        return np.where(tasks_there >= workers, total_s / workers, 0.0)
+        return np.where(self._count(queued | serving) >= workers, total_s / workers, 0.0)
+
+    def _count(self, where: BoolArray) -> FloatArray:
+        return np.bincount(self._away.code("server")[where], minlength=self._servers).astype(np.float64)
 
     def _devices_of(self, values: FloatArray) -> FloatArray:
         return values.reshape(self.lanes, self.layout.devices)
@@ -395,38 +371,59 @@ class SteadyQueues:
         return values.reshape(self.lanes, self.layout.servers)
 
 
-def in_turn(key: IndexArray, order_s: FloatArray, work: Callable[[IndexArray, IndexArray], None]) -> None:
-    """Do something for the first of each key, then for the second of each, and so on.
-
-    Args:
-        key: ``[n]``, of the queue.
-        order_s: ``[n]``, who comes first in it; of two equal ones the first in the array.
-        work: gets positions, no two of one key, and their keys.
-    """
-    if not len(key):
-        return
-    order = np.lexsort((order_s, key))
-    keys = key[order]
-    is_first = np.r_[True, keys[1:] != keys[:-1]]
-    rank = np.arange(len(keys)) - np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
-    for turn in range(int(rank.max()) + 1):
-        rows = order[rank == turn]
-        work(rows, key[rows])
+def _end(tasks: OpenTasks, rows: IndexArray, outcome: int, reason: int, known_s: FloatArray) -> None:
+    if len(rows):
+        tasks.code("outcome")[rows], tasks.code("reason")[rows], tasks["known_s"][rows] = outcome, reason, known_s
 
 
-def _smooth(means: FloatArray, key: IndexArray, order_s: FloatArray, values: FloatArray, weight: float) -> None:
-    """Move each key's running mean towards its values, in their order, all at once: each counts by what is left."""
-    if not len(key):
-        return
-    order = np.lexsort((order_s, key))
-    keys = key[order]
-    counts = np.bincount(keys, minlength=len(means))
-    last = np.cumsum(counts)[keys] - 1
-    left = weight * (1.0 - weight) ** (last - np.arange(len(keys)))
-    means *= (1.0 - weight) ** counts
-    means += np.bincount(keys, left * values[order], len(means))
+def _ended_here(tasks: OpenTasks, rows: IndexArray) -> Ended:
+    is_done = tasks.code("outcome")[rows] == DONE
+    since_s, base_s = tasks["ready_s"][rows], tasks["base_s"][rows]
+    stages = np.zeros((len(rows), len(STAGES)))
+    stages[:, 0] = np.where(is_done, tasks["begin_s"][rows], since_s) - since_s
+    stages[:, 1] = np.where(is_done, base_s, 0.0)
+    return _ended(tasks, rows, Site.DEVICE, stages, {"device_busy_s": stages[:, 1]})
 
 
-def _sum(key: IndexArray, values: FloatArray, where: BoolArray, size: int) -> FloatArray:
-    # Where not, a value may be infinite, and infinity times nothing is no number.
-    return np.bincount(key[where], values[where], size).astype(np.float64)
+def _ended_away(tasks: OpenTasks, rows: IndexArray) -> Ended:
+    is_done = tasks.code("outcome")[rows] == DONE
+    since_s, base_s = tasks["ready_s"][rows], tasks["base_s"][rows]
+    stages = np.zeros((len(rows), len(STAGES)))
+    stages[:, 2] = np.where(is_done, tasks["begin_s"][rows], since_s) - since_s
+    stages[:, 3] = np.where(is_done, tasks["uplink_s"][rows], 0.0)
+    stages[:, 4] = np.where(is_done, tasks["serve_s"][rows], 0.0) - np.where(is_done, tasks["received_s"][rows], 0.0)
+    stages[:, 5] = np.where(is_done, base_s, 0.0)
+    stages[:, 6] = np.where(is_done, tasks["downlink_s"][rows], 0.0)
+    return _ended(tasks, rows, Site.EDGE, stages, {"server_busy_s": stages[:, 5], "air_s": stages[:, 3]})
+
+
+def _ended(tasks: OpenTasks, rows: IndexArray, site: Site, stages: FloatArray, used: dict[str, FloatArray]) -> Ended:
+    """What both sites have in common; ``used``: what else is not 0 of a task's use of things."""
+    outcome, nothing = tasks.code("outcome")[rows], np.zeros(len(rows))
+    is_done = outcome == DONE
+    since_s = tasks["ready_s"][rows]
+    decision_s = since_s - tasks["arrived_s"][rows]
+    latency_s = decision_s.copy()
+    for stage in range(len(STAGES)):
+        latency_s += stages[:, stage]
+    was_ready = is_done | (since_s < tasks["limit_s"][rows])
+    server = tasks.code("server")[rows] if site is Site.EDGE else NOWHERE
+    frames = tasks.code("frames")[rows] if site is Site.EDGE else 0
+    return Ended(
+        task=tasks.code("task")[rows],
+        device=tasks.code("device")[rows],
+        outcome=outcome,
+        reason=tasks.code("reason")[rows],
+        known_s=tasks["known_s"][rows],
+        site=np.where(was_ready, int(site), NOWHERE),
+        server=np.where(was_ready, server, NOWHERE),
+        edge_frames=np.where(was_ready, frames, 0),
+        decision_s=decision_s,
+        stages=stages,
+        latency_s=np.where(is_done, latency_s, np.nan),
+        device_busy_s=used.get("device_busy_s", nothing),
+        server_busy_s=used.get("server_busy_s", nothing),
+        air_s=used.get("air_s", nothing),
+        granted_bps=np.full(len(rows), np.nan),
+        has_resources=is_done,
+    )

@@ -248,8 +248,7 @@ class _Cell:
         self._work, self._connection, self._writer = work, connection, writer
         self._content, self._day, self._spec = content, day, spec
         self._testbed = work.stated(spec.cell_id)
-        self._layout, shaped_bps = layout_of(self._testbed, spec)
-        self._rate_bps = shaped_bps
+        self._layout = layout_of(self._testbed, spec)
         self.why = ""
 
     def run(self) -> CellTables:
@@ -286,7 +285,7 @@ class _Cell:
         spec = ObservationSpec(tuple(self._spec.devices), tuple(self._spec.servers), self._spec.channels.count)
         return Policy(
             PolicyDecider(self._spec, self._content),
-            Observer(self._testbed, spec, self._rate_bps),
+            Observer(self._testbed, spec, self._layout.channel_alone_bps),
             RecordedViews(self._connection, self._day.source.epochs_file, self._day.record, spec),
         )
 

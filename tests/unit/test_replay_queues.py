@@ -10,7 +10,9 @@ import pytest
 
 from edgebed.simulation.testbed.ingredients import DONE, FAILED, UNKNOWN, Ended, Ingredients, Layout
 from edgebed.simulation.testbed.pipeline import Load, Pipeline
-from orchestrator.replay.queues import SteadyQueues, TooCrowded, in_turn, is_simple
+from orchestrator.replay.open_tasks import turns_of
+from orchestrator.replay.queues import SteadyQueues, TooCrowded, is_simple
+from orchestrator.replay.workers import Workers
 
 LAYOUT = Layout(
     devices=4,
@@ -106,11 +108,26 @@ def test_what_only_events_can_tell_is_refused() -> None:
     assert not is_simple(Layout(1, (1,), (1,), (0.1,), (0.1,), channel_rate_bps=1e6))
 
 
-def test_in_turn_takes_each_queue_in_its_order() -> None:
-    taken: list[tuple[list[int], list[int]]] = []
-    in_turn(
-        np.array([5, 2, 5, 5]),
-        np.array([3.0, 1.0, 1.0, 2.0]),
-        lambda rows, key: taken.append((rows.tolist(), key.tolist())),
-    )
-    assert taken == [([1, 2], [2, 5]), ([3], [5]), ([0], [5])]
+def test_turns_take_each_queue_in_its_order() -> None:
+    for far in (0, 1 << 20):  # of few queues and of many
+        order, turns = turns_of(np.array([5, 2, 5, 5]) + far, np.array([3.0, 1.0, 1.0, 2.0]))
+        assert [order[turn].tolist() for turn in turns] == [[1, 2], [3], [0]]
+
+
+@pytest.mark.parametrize(("rate_per_s", "waits"), [(2.0, False), (200.0, True)])
+def test_workers_take_tasks_as_one_after_another(rate_per_s: float, waits: bool) -> None:
+    rng = np.random.default_rng(0)
+    workers, free_s = Workers([3, 2]), [[0.0] * 3, [0.0] * 2]
+    now_s, has_waited = 0.0, False
+    for _ in range(20):
+        received_s = now_s + np.sort(rng.uniform(0.0, 50.0 / rate_per_s, 50))
+        server, base_s = rng.integers(2, size=50), rng.uniform(0.0, 0.04, 50)
+        begin_s = workers.take(server, received_s, received_s + 0.2, base_s)
+        for one, come_s, takes_s, found_s in zip(server, received_s, base_s, begin_s, strict=True):
+            expected_s = max(come_s, min(free_s[one]))
+            assert found_s == expected_s
+            has_waited |= expected_s > come_s
+            if expected_s <= come_s + 0.2:
+                free_s[one][free_s[one].index(min(free_s[one]))] = expected_s + takes_s
+        now_s = received_s[-1]
+    assert bool(has_waited) == waits
