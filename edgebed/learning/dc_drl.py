@@ -38,7 +38,7 @@ from edgebed.learning.base import (
 )
 from edgebed.learning.choices import compressed, observation_inputs, save_choices, scenario_of_choices
 from edgebed.learning.ddpg import Batch, Ddpg, DdpgSettings
-from edgebed.learning.encodings import OneHot, PublishedTanh
+from edgebed.learning.encodings import Encoding, OneHot, PublishedTanh
 from edgebed.learning.evolution import below_average, merged, mutate, rank_weights
 from edgebed.learning.health import Health
 from edgebed.learning.noise import Counted, OrnsteinUhlenbeck, decayed, gumbel
@@ -89,6 +89,14 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     actor_every: Annotated[int, parameter("1", "updates of the critic for one of the actor", "paper", ge=1)] = 1
     capacity: Annotated[int, parameter("1", "rows of the collective replay", ge=100)] = 65_000
     cell_capacity: Annotated[int, parameter("1", "rows of a cell's replay", ge=100)] = 16_000
+    prioritised: Annotated[bool, parameter("1", "rows are replayed in proportion to their errors")] = False
+    priority_power: Annotated[
+        float, parameter("1", "power of an error in its row's priority", "Schaul et al. 2016", ge=0, le=2)
+    ] = 0.6
+    priority_correction: Annotated[
+        float,
+        parameter("1", "of the bias by priorities, at first; 1 at the end", "Schaul et al. 2016", ge=0, le=1),
+    ] = 0.4
     temperature: Annotated[float, parameter("1", "of the straight-through softmax", gt=0)] = 1.0
     score_penalty: Annotated[float, parameter("1", "weight of the scores' mean square in the actor's loss", ge=0)] = (
         1e-4
@@ -102,6 +110,10 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     last_random: Annotated[float, parameter("1", "factor that random decisions fall to until the end", gt=0, le=1)] = (
         0.1
     )
+
+    def core(self, width: int, encoding: Encoding, seeds: Sequence[int], heads: int) -> Ddpg:
+        """The networks of an agent, one a seed; arguments as `Ddpg`."""
+        return Ddpg(width, encoding, seeds, self.agent_settings(), heads)
 
     def agent_settings(self) -> DdpgSettings:
         """What the DDPG core takes of it."""
@@ -137,8 +149,8 @@ class Agent:
         )
         heads = scenario.devices if config.critic == "per_device" else 1
         width = scenario.devices * len(scenario.device_features) + len(scenario.shared_features)
-        self.ddpg = Ddpg(width, self.encoding, task.seeds, config.agent_settings(), heads)
-        self.replay = Replay(len(task.seeds), capacity)
+        self.ddpg = config.core(width, self.encoding, task.seeds, heads)
+        self.replay = Replay(len(task.seeds), capacity, config.priority_power if config.prioritised else None)
         self.health: Health | None = None
         self.updates = 0
         self._rows = Counted(task.seeds, name, "replay")
@@ -157,15 +169,18 @@ class Agent:
         if updates == 0 or self.replay.sizes.min() < self.config.batch:
             return {}
         rate_scale = decayed(1.0, self.config.last_rate, progress)
+        first = self.config.priority_correction
+        correction = first + (1.0 - first) * min(progress, 1.0)
         found: dict[str, list[NDArray[Any]]] = {}
         for _ in range(updates):
-            for name, value in self._learn_once(rate_scale).items():
+            for name, value in self._learn_once(rate_scale, correction).items():
                 found.setdefault(name, []).append(value)
         return {name: _means(values) for name, values in found.items()}
 
-    def _learn_once(self, rate_scale: float) -> dict[str, NDArray[Any]]:
+    def _learn_once(self, rate_scale: float, correction: float) -> dict[str, NDArray[Any]]:
         config, replay = self.config, self.replay
         rows = replay.sample(self._rows.uniform(self.updates, config.batch))
+        weights = replay.weights(rows, correction)
         if config.adaptive_n and config.n_step > 1:
             returns = adaptive_returns(
                 replay,
@@ -186,14 +201,18 @@ class Agent:
             later=torch.from_numpy(returns.later),
             later_outputs=returns.later_outputs,
             noise=self._actor_noise(),
+            weights=None if weights is None else torch.from_numpy(weights),
         )
         losses = self.ddpg.update(batch, rate_scale, is_actor_learning=self.updates % config.actor_every == 0)
         self.updates += 1
+        replay.learned(rows, losses.errors.numpy())
         found = {
             "n_mean": returns.lengths.mean(axis=1),
             "agreement": returns.agreement,
             "critic_loss": losses.critic.numpy(),
         }
+        if weights is not None:
+            found["weight_mean"] = weights.mean(axis=1)
         if losses.actor is not None and losses.outputs is not None:
             found["actor_loss"] = losses.actor.numpy()
             if self.health is not None and self.updates % HEALTH_EVERY == 1:
@@ -438,7 +457,7 @@ class DcDrl(Learner):
     def _counted(self, answers: Sequence[Data]) -> Metrics:
         seeds = len(self.task.seeds)
         rows = sum(Trajectory(**one).size_bytes for answer in answers for one in answer["trajectories"]) / seeds
-        weights = sum(array.nbytes for answer in answers for array in answer["changes"].values()) / seeds
+        weights = sum(array.nbytes for answer in answers for array in answer.get("changes", {}).values()) / seeds
         self._uploaded_bytes += round(rows + weights)
         numbers = {
             "updates": self._agent.updates,

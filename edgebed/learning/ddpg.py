@@ -56,6 +56,7 @@ class Batch:
         later: observations that the value is bootstrapped from, ``[S, B, D]``.
         later_outputs: the target actor's outputs there, ``[S, B, outputs]``; None: still to be computed.
         noise: added to the actor's outputs before they become its actions, ``[S, B, outputs]``; None: nothing.
+        weights: what each sample counts in the critic's loss, ``[S, B]``; None: all 1.
     """
 
     observations: Tensor
@@ -65,6 +66,7 @@ class Batch:
     later: Tensor
     later_outputs: Tensor | None = None
     noise: Tensor | None = None
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Losses:
         critic: mean loss of the critic.
         actor: mean of minus the critic's value of the actor's actions; None: the actor was left as it is.
         critic_gradients, actor_gradients: a ``[S, ...]`` for each weight and bias.
+        errors: of the critic's values before the update, ``abs(Q - y)``, mean over heads, ``[S, B]``.
         outputs: the actor's, ``[S, B, outputs]``.
     """
 
@@ -82,6 +85,7 @@ class Losses:
     actor: Tensor | None
     critic_gradients: list[Tensor]
     actor_gradients: list[Tensor]
+    errors: Tensor
     outputs: Tensor | None = None
 
 
@@ -126,13 +130,17 @@ class Ddpg:
             rate_scale: factor of both step sizes.
             is_actor_learning: False leaves the actor as it is: for a critic that has still to get to know it.
         """
-        critic_loss, critic_gradients = self._learn_values(batch, rate_scale)
+        critic_loss, critic_gradients, errors = self._learn_values(batch, rate_scale)
         self.target_critic.move_towards(self.critic, self.settings.tau)
         if not is_actor_learning:
-            return Losses(critic_loss, None, critic_gradients, [])
+            return Losses(critic_loss, None, critic_gradients, [], errors)
         actor_loss, actor_gradients, outputs = self._learn_actions(batch.observations, batch.noise, rate_scale)
         self.target_actor.move_towards(self.actor, self.settings.tau)
-        return Losses(critic_loss, actor_loss, critic_gradients, actor_gradients, outputs)
+        return Losses(critic_loss, actor_loss, critic_gradients, actor_gradients, errors, outputs)
+
+    def values(self, observations: Tensor, inputs: Tensor) -> Tensor:
+        """What the critic expects of each part of the reward, ``[S, B, H]``."""
+        return self.critic(torch.cat([observations, inputs], dim=2))
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
@@ -141,23 +149,25 @@ class Ddpg:
         inputs = self.encoding.chosen(outputs)
         return batch.returns + batch.discounts * self.target_critic(torch.cat([batch.later, inputs], dim=2))
 
-    def _learn_values(self, batch: Batch, rate_scale: float) -> tuple[Tensor, list[Tensor]]:
+    def _learn_values(self, batch: Batch, rate_scale: float) -> tuple[Tensor, list[Tensor], Tensor]:
         targets = self.targets(batch)
-        values = self.critic(torch.cat([batch.observations, batch.inputs], dim=2))
+        values = self.values(batch.observations, batch.inputs)
         if self.settings.huber is None:
-            errors = (values - targets).square()
+            samples = (values - targets).square()
         else:
-            errors = smooth_l1_loss(values, targets, reduction="none", beta=self.settings.huber)
-        losses = errors.mean(dim=(1, 2))
+            samples = smooth_l1_loss(values, targets, reduction="none", beta=self.settings.huber)
+        if batch.weights is not None:
+            samples = samples * batch.weights[..., None]
+        losses = samples.mean(dim=(1, 2))
         gradients = self._critic_adam.step(losses.sum(), self.settings.critic_rate * rate_scale)
-        return losses.detach(), gradients
+        return losses.detach(), gradients, (values.detach() - targets).abs().mean(dim=2)
 
     def _learn_actions(
         self, observations: Tensor, noise: Tensor | None, rate_scale: float
     ) -> tuple[Tensor, list[Tensor], Tensor]:
         outputs = self.actor(observations)
         inputs = self.encoding.differentiable(outputs if noise is None else outputs + noise)
-        losses = -self.critic(torch.cat([observations, inputs], dim=2)).sum(dim=2).mean(dim=1)
+        losses = -self.values(observations, inputs).sum(dim=2).mean(dim=1)
         penalised = losses
         if self.settings.score_penalty:
             penalised = losses + self.settings.score_penalty * outputs.square().mean(dim=(1, 2))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgebed.errors import BadInput
 from edgebed.learning.base import State
+from edgebed.learning.priorities import Priorities
 from edgebed.types import Float32Array, IntArray
 
 __all__ = ["FINAL", "RUNNING", "TERMINATED", "TRUNCATED", "Replay", "Trajectory"]
@@ -90,9 +91,10 @@ class Replay:
     Args:
         seeds: S.
         capacity: rows a seed, final ones included.
+        priority_power: None: every row is as likely as any other; otherwise see `edgebed.learning.priorities`.
     """
 
-    def __init__(self, seeds: int, capacity: int) -> None:
+    def __init__(self, seeds: int, capacity: int, priority_power: float | None = None) -> None:
         if capacity < 2:
             raise BadInput(f"replay: a capacity of {capacity} rows cannot hold a step and what follows it; at least 2")
         self.seeds, self.capacity = seeds, capacity
@@ -102,6 +104,7 @@ class Replay:
         self.actions: NDArray[Any] = np.zeros((seeds, 0))
         self.rewards = np.zeros((seeds, 0, 0), np.float32)
         self._playable: list[NDArray[np.int64]] = [np.zeros(0, np.int64)] * seeds
+        self._priorities = None if priority_power is None else Priorities(seeds, capacity, priority_power)
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -126,6 +129,8 @@ class Replay:
                 getattr(self, part)[seed, at] = getattr(rows, part)
             self.heads[seed] += len(at)
             self._find_playable(seed)
+            if self._priorities is not None:
+                self._priorities.renew(seed, at, rows.kinds != FINAL)
 
     def _make(self, like: Trajectory) -> None:
         if self.observations.shape[1]:
@@ -138,7 +143,7 @@ class Replay:
         self._playable[seed] = np.flatnonzero(self.kinds[seed] != FINAL)
 
     def sample(self, uniform: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Rows, each as likely as any other.
+        """Rows, each as likely as any other, or in proportion to their priorities.
 
         Args:
             uniform: ``[S, B]``, in [0, 1).
@@ -146,8 +151,31 @@ class Replay:
         Returns:
             ``[S, B]``, indices of rows that something was done in.
         """
+        if self._priorities is not None:
+            return self._priorities.draw(uniform)
         picks = [rows[(u * len(rows)).astype(np.int64)] for rows, u in zip(self._playable, uniform, strict=True)]
         return np.stack(picks)
+
+    def weights(self, rows: NDArray[np.int64], correction: float) -> Float32Array | None:
+        """What the errors of sampled rows count, ``[S, B]``; None: all alike, because they were equally likely.
+
+        Args:
+            rows: ``[S, B]``.
+            correction: of the sampling's bias; 0 none, 1 all.
+        """
+        if self._priorities is None:
+            return None
+        return self._priorities.weights(rows, self.sizes, correction).astype(np.float32)
+
+    def learned(self, rows: NDArray[np.int64], errors: Float32Array) -> None:
+        """Sampled rows have been learned from: their errors are their priorities, where rows have any.
+
+        Args:
+            rows: ``[S, B]``.
+            errors: ``[S, B]``, at least 0.
+        """
+        if self._priorities is not None:
+            self._priorities.learned(rows, errors)
 
     def take(self, part: str, rows: NDArray[np.int64], ahead: int | IntArray = 0) -> NDArray[Any]:
         """A part of the rows ``ahead`` after ``rows``.
@@ -167,7 +195,10 @@ class Replay:
     def state(self, prefix: str) -> State:
         """Copies of what is in it, by name."""
         parts = {part: getattr(self, part) for part in (*_PARTS, "heads")}
-        return {f"{prefix}.{part}": value.copy() for part, value in parts.items()}
+        found: State = {f"{prefix}.{part}": value.copy() for part, value in parts.items()}
+        if self._priorities is not None:
+            found[f"{prefix}.priorities"] = self._priorities.state()
+        return found
 
     def load_state(self, prefix: str, state: State) -> None:
         """Take the rows over."""
@@ -175,3 +206,5 @@ class Replay:
             setattr(self, part, state[f"{prefix}.{part}"].copy())
         for seed in range(self.seeds):
             self._find_playable(seed)
+        if self._priorities is not None:
+            self._priorities.load_state(state[f"{prefix}.priorities"])

@@ -19,6 +19,7 @@ from edgebed.learning.executor import make_executor
 from edgebed.learning.networks import Ensemble
 from edgebed.learning.noise import Counted
 from edgebed.learning.ppo import Ppo
+from edgebed.learning.replay import FINAL
 from edgebed.learning.search import GeneticSearch, searched
 from edgebed.policies.policy_file import load_policy
 from edgebed.simulation.evaluation import evaluate
@@ -99,6 +100,8 @@ def test_agents_below_the_average_are_replaced() -> None:
         {"critic": "joint"},
         {"cells": 1},
         {"actor_every": 2},
+        {"prioritised": True},
+        {"prioritised": True, "critic": "joint", "priority_power": 1.0, "priority_correction": 1.0},
     ],
     ids=str,
 )
@@ -132,6 +135,25 @@ def test_n_is_one_without_agreement_and_ten_when_any_agreement_does() -> None:
         learner.advance()
     n_strict, n_lenient = (learner.advance()["n_mean"][0] for learner in (strict, lenient))
     assert n_strict < n_lenient <= 10
+
+
+def test_a_row_is_replayed_more_often_the_less_it_is_understood_yet() -> None:
+    learner = made(prioritised=True, priority_power=1.0, collective_updates=1.0, cell_updates=0.0)
+    learner.advance()
+    agent = learner._agent
+    rows = np.flatnonzero(agent.replay.kinds[0] != FINAL)
+    likely = agent.replay._priorities.probabilities(np.tile(rows, (2, 1)))
+    assert likely.sum(axis=1) == pytest.approx([1.0, 1.0])
+    assert (likely.max(axis=1) > 3.0 * likely.mean(axis=1)).all()
+    metrics = learner.advance()
+    assert all(0.0 < value < 1.0 for value in metrics["weight_mean"])
+
+
+def test_with_a_power_of_0_and_no_correction_rows_are_as_likely_as_without_priorities() -> None:
+    learner = made(prioritised=True, priority_power=0.0, priority_correction=0.0, collective_updates=1.0)
+    assert learner.advance()["weight_mean"] == [1.0, 1.0]
+    rows = np.tile(np.flatnonzero(learner._agent.replay.kinds[0] != FINAL), (2, 1))
+    np.testing.assert_allclose(learner._agent.replay._priorities.probabilities(rows), 0.01)
 
 
 def test_costs_above_the_knee_count_by_their_logarithm() -> None:

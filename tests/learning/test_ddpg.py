@@ -4,90 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from stable_baselines3 import DDPG
 from stable_baselines3.common.noise import NormalActionNoise
 
 from edgebed.learning.ddpg import Batch, Ddpg, DdpgSettings
 from edgebed.learning.encodings import Numbers
-from edgebed.learning.noise import Counted
-from edgebed.learning.replay import RUNNING, TRUNCATED, Replay, Trajectory
+from edgebed.learning.replay import Replay
 from edgebed.learning.returns import fixed_returns
 from edgebed.simulation.intervals import t_interval
+from tests.learning.boat import BATCH, EPISODES, LENGTH, NOISE, Boat, mean_return, trained
 
-LENGTH, EPISODES = 20, 35
-GAMMA, TAU, RATE, BATCH, NOISE = 0.95, 0.01, 1e-3, 64, 0.2
+GAMMA, TAU, RATE = 0.95, 0.01, 1e-3
 HIDDEN = (32, 32)
 SEEDS = (0, 1, 2, 3, 4)
-
-
-class Boat(gymnasium.Env[np.ndarray[Any, Any], np.ndarray[Any, Any]]):
-    """To be brought to the origin of a plane: linear dynamics, quadratic cost, an episode of fixed length."""
-
-    observation_space = spaces.Box(-2.0, 2.0, (2,), np.float32)
-    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-        super().reset(seed=seed)
-        self.place = self.np_random.uniform(-1.0, 1.0, 2)
-        self.count = 0
-        return self.place.astype(np.float32), {}
-
-    def step(self, action: Any) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
-        force = np.clip(action, -1.0, 1.0)
-        self.place = np.clip(self.place + 0.3 * force, -2.0, 2.0)
-        self.count += 1
-        cost = (self.place**2).sum() + 0.01 * (force**2).sum()
-        return self.place.astype(np.float32), -float(cost), False, self.count >= LENGTH, {}
-
-
-def mean_return(act: Any) -> float:
-    env, total = Boat(), 0.0
-    for episode in range(20):
-        seen, _ = env.reset(seed=1000 + episode)
-        for _ in range(LENGTH):
-            seen, reward, _, _, _ = env.step(act(seen))
-            total += reward
-    return total / 20
-
-
-def ours(seeds: tuple[int, ...]) -> list[float]:
-    """All seeds as one batch: an update a step, from the second episode on."""
-    agent = Ddpg(2, Numbers(2), seeds, DdpgSettings(HIDDEN, RATE, RATE, TAU, last_bound=None))
-    replay, rows, noise = Replay(len(seeds), 10_000), Counted(seeds, "rows"), Counted(seeds, "noise")
-    envs = [Boat() for _ in seeds]
-    updates = 0
-    for episode in range(EPISODES):
-        seen = np.stack([env.reset(seed=100 * seed + episode)[0] for seed, env in zip(seeds, envs, strict=True)])
-        parts: list[Any] = []
-        for step in range(LENGTH):
-            with torch.no_grad():
-                mean = agent.actor(torch.from_numpy(seen[:, None])).tanh().numpy()[:, 0]
-            draw = NOISE * noise.normal(episode * LENGTH + step, 2)
-            actions = np.clip(mean + draw, -1.0, 1.0).astype(np.float32)
-            done = [env.step(action) for env, action in zip(envs, actions, strict=True)]
-            parts.append((seen, actions, np.array([[one[1]] for one in done], np.float32)))
-            seen = np.stack([one[0] for one in done])
-            if replay.sizes.min() >= BATCH // 2:
-                learn(agent, replay, rows.uniform(updates, BATCH))
-                updates += 1
-        kinds = np.array([RUNNING] * (LENGTH - 1) + [TRUNCATED])
-        columns = [np.stack(column, axis=1) for column in zip(*parts, strict=True)]
-        replay.append([Trajectory.of_episode(*(c[i] for c in columns), kinds, seen[i]) for i in range(len(seeds))])
-
-    def acting(index: int) -> Any:
-        def act(one: Any) -> Any:
-            with torch.no_grad():
-                batch = torch.from_numpy(np.tile(one, (len(seeds), 1, 1)))
-                return agent.actor(batch).tanh().numpy()[index, 0]
-
-        return act
-
-    return [mean_return(acting(index)) for index in range(len(seeds))]
 
 
 def learn(agent: Ddpg, replay: Replay, uniform: np.ndarray[Any, Any]) -> None:
@@ -120,7 +52,9 @@ def theirs(seed: int) -> float:
 
 
 def test_our_core_reaches_what_stable_baselines3_reaches_on_the_same_budget() -> None:
-    mine, reference = ours(SEEDS), [theirs(seed) for seed in SEEDS]
+    agent = Ddpg(2, Numbers(2), SEEDS, DdpgSettings(HIDDEN, RATE, RATE, TAU, last_bound=None))
+    mine = trained(agent, Replay(len(SEEDS), 10_000), learn, SEEDS)
+    reference = [theirs(seed) for seed in SEEDS]
     idle = mean_return(lambda seen: np.zeros(2))
     assert np.mean(reference) > 0.5 * idle  # the budget suffices to learn something: returns are negative
     interval = t_interval([a - b for a, b in zip(mine, reference, strict=True)])
