@@ -19,6 +19,9 @@ from edgebed.types import Site
 
 NOT_STARTED, TIMEOUT, QUEUE_FULL, UNREACHABLE = 1, 2, 3, 4
 
+_RECALLS = 8
+"""So often time-outs are looked through while one of them is waited for."""
+
 DEVICE_SMOOTHING = 0.2
 SERVER_SMOOTHING = 0.1
 """Weights of the newest measurement in the running means, as `device_agent.dispatch` and `edge_server.workers` have."""
@@ -96,7 +99,13 @@ class Lane:
         self.ended: list[tuple[Any, ...]] = []
         self.open = 0
         self._first_device, self._first_server = first_device, first_server
+        # What becomes ready comes in batches and what times out hardly ever matters: neither is kept in the heap.
         self._events: list[tuple[float, int, int, Any]] = []
+        self._coming: list[tuple[float, int, int, Part]] = []
+        self._is_sorted = True
+        self._limits: list[tuple[float, int, int, Part]] = []
+        self._limits_from_s = 0.0
+        self._last_limit_s = 0.0
         self._count = 0
         devices, servers = layout.devices, layout.servers
         self._jobs: list[deque[Part]] = [deque() for _ in range(devices)]
@@ -148,6 +157,11 @@ class Lane:
             if kind != _TIMED_OUT or not what.is_told
         ]
         heapify(other._events)
+        other._coming = [(*when, of(part)) for *when, part in self._coming]
+        other._is_sorted = self._is_sorted
+        other._limits = [(*when, of(part)) for *when, part in self._limits if not part.is_told]
+        other._limits_from_s = self._limits_from_s
+        other._last_limit_s = max((each[0] for each in (*other._limits, *other._events)), default=0.0)
         for name in ("_jobs", "_queues", "serving"):
             setattr(other, name, [type(parts)(map(of, parts)) for parts in getattr(self, name)])
         other._uplinks = defaultdict(deque, {key: deque(map(of, parts)) for key, parts in self._uplinks.items()})
@@ -183,21 +197,65 @@ class Lane:
         if here is not None and edge is not None:
             here.twin, edge.twin = edge, here
         self.open += 1
-        self._at(ready_s, _READY, first)
+        self._count += 1
+        self._coming.append((ready_s, _READY, self._count, first))
+        self._is_sorted = False
 
     def advance(self, until_s: float) -> None:
         """Let everything happen up to and at ``until_s``."""
-        events, handlers = self._events, self._handlers
-        while events and events[0][0] <= until_s:
-            self.now_s, kind, _, what = heappop(events)
-            handlers[kind](what)
-        if until_s < math.inf:
-            self.now_s = until_s
+        self._sort_coming()
+        if until_s >= self._limits_from_s:
+            self._recall_limits(until_s)
+        events, coming, handlers = self._events, self._coming, self._handlers
+        while True:
+            if coming and (not events or coming[-1] < events[0]):
+                if coming[-1][0] > until_s:
+                    break
+                self.now_s, _, _, part = coming.pop()
+                self._on_ready(part)
+            elif events and events[0][0] <= until_s:
+                self.now_s, kind, _, what = heappop(events)
+                handlers[kind](what)
+            else:
+                break
+        self.now_s = until_s if until_s < math.inf else max(self.now_s, self._last_limit_s)
 
     @property
     def next_s(self) -> float:
-        """When something will happen next; infinite when nothing will."""
-        return self._events[0][0] if self._events else math.inf
+        """Nothing happens before; infinite when nothing will happen any more."""
+        self._sort_coming()
+        event_s = self._events[0][0] if self._events else math.inf
+        ready_s = self._coming[-1][0] if self._coming else math.inf
+        return min(event_s, ready_s, self._limits_from_s if self._limits else math.inf)
+
+    def _sort_coming(self) -> None:
+        if not self._is_sorted:
+            self._coming.sort(reverse=True)
+            self._is_sorted = True
+
+    def _recall_limits(self, until_s: float) -> None:
+        """Put the time-outs that come next among the events; most tasks have been told of by then."""
+        # A while ahead, so that whoever goes in small steps does not look through all of them at every one.
+        ahead_s = until_s + max(0.0, self._last_limit_s - until_s) / _RECALLS
+        later = []
+        for limit in self._limits:
+            if limit[3].is_told:
+                continue
+            if limit[0] <= ahead_s:
+                heappush(self._events, limit)
+            else:
+                later.append(limit)
+        self._limits, self._limits_from_s = later, ahead_s
+
+    def _limit(self, part: Part) -> None:
+        """Have the part time out."""
+        self._count += 1
+        limit = (part.limit_s, _TIMED_OUT, self._count, part)
+        if part.limit_s <= self._limits_from_s:
+            heappush(self._events, limit)
+        else:
+            self._limits.append(limit)
+        self._last_limit_s = max(self._last_limit_s, part.limit_s)
 
     def _at(self, instant_s: float, kind: int, what: Any) -> None:
         self._count += 1
@@ -218,7 +276,7 @@ class Lane:
         # What runs here is let finish, so that its time-out would change nothing.
         is_certain = part.twin is None and part.state == _RUNNING
         if not part.is_told and not is_certain:
-            self._at(part.limit_s, _TIMED_OUT, part)
+            self._limit(part)
 
     # -- on the device ------------------------------------------------------------------------------------------------
 
