@@ -46,10 +46,6 @@ def problems_of_simulation(experiment: Experiment, inventory: Inventory) -> Iter
             if (policy.placement or setting.placement) == "external":
                 text = f"{policy.label} is decided by a program outside, which cannot keep up with virtual time"
                 yield Problem(f"{text}; run on hosts", key="placement", file=experiment.file)
-    for policy in experiment.policies:
-        if policy.learn is not None:
-            text = f"{policy.label} learns while it decides, which only hosts can do; train it with `edgebed train`"
-            yield Problem(text, key="policies", file=experiment.file)
     try:
         profile = given_profile(experiment.profile)
         if profile is not None:

@@ -163,12 +163,25 @@ class _Work:
         policy = CentralPolicy(spec, simulated.spec, self._content) if spec.placement == "controller" else None
         gc.disable()  # millions of small objects and no cycles: looking for some takes a third of the time
         try:
-            self._run(simulated, policy, attempt)
+            self._run(simulated, policy, learning, attempt)
         finally:
             gc.enable()
 
-    def _run(self, simulated: SimulatedCell, policy: CentralPolicy | None, attempt: Attempt) -> None:
+    def _learning_of(
+        self, spec: CellSpec, simulated: SimulatedCell, policy: CentralPolicy | None
+    ) -> InlineLearning | None:
+        """The learner of a cell whose policy learns; of others nothing is loaded."""
+        if self._plan.policy(spec.policy).learn is None:
+            return None
+        from orchestrator.online.inline import learning_of
+
+        return learning_of(self._plan, spec, simulated, policy, self._content)
+
+    def _run(
+        self, simulated: SimulatedCell, policy: CentralPolicy | None, learning: InlineLearning | None, attempt: Attempt
+    ) -> None:
         while simulated.step(policy):
+        learning = self._learning_of(spec, simulated, policy)
             self._progress.show(attempt.cell_id, len(simulated.tasks) - simulated.undecided)
             if self._runner.interrupts.count:
                 self._stop(simulated, attempt)
@@ -177,6 +190,8 @@ class _Work:
         simulated.advance(math.inf)
         write_cell(self._writer, self._attempt_folder(attempt), simulated, math.inf)
         attempt.state = "complete"
+            if learning is not None:
+                learning.turn()
         self._attempts.save(attempt)
         self._progress.end(attempt.cell_id)
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -72,14 +73,22 @@ class CellLearning:
             EdgebedError: it cannot go on.
         """
         started_s = time.perf_counter()
-        for row in rows.tasks:
-            self._experience.add_task(_decode_task(row))
-        for row in rows.epochs:
-            self._experience.add_epoch(_decode_epoch(row))
+        self.learn_from(map(_decode_task, rows.tasks), map(_decode_epoch, rows.epochs))
+        self._seconds += time.perf_counter() - started_s
+
+    def learn_from(self, tasks: Iterable[TaskRecord], epochs: Iterable[EpochRecord]) -> None:
+        """The same with rows that nobody has packed.
+
+        Raises:
+            EdgebedError: it cannot go on.
+        """
+        for task in tasks:
+            self._experience.add_task(task)
+        for epoch in epochs:
+            self._experience.add_epoch(epoch)
         for transition in self._experience.take():
             self._agent.observe(transition)
         self._losses = self._agent.learn() or self._losses
-        self._seconds += time.perf_counter() - started_s
 
     def due(self, now_s: float) -> Learned | None:
         """New weights, when there are some and the last ones are old enough."""
@@ -93,6 +102,11 @@ class CellLearning:
             content = pack_policy(folder)
         seconds, self._seconds = self._seconds, 0.0
         return Learned(self.serial, version, content, agent.transitions, agent.updates, seconds, self._losses)
+
+
+def use_one_thread() -> None:
+    """From now on torch computes in one thread: the processors are for what is measured, and sums keep their order."""
+    torch.set_num_threads(1)
 
 
 def learn(source: BinaryIO, sink: BinaryIO) -> None:
@@ -128,7 +142,7 @@ def learn(source: BinaryIO, sink: BinaryIO) -> None:
 def main() -> int:
     """The program."""
     os.nice(_NICENESS)
-    torch.set_num_threads(1)
+    use_one_thread()
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints goes to standard error and not between messages
     with suppress(BrokenPipeError, KeyboardInterrupt):  # the experiment is over

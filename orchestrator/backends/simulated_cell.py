@@ -71,6 +71,11 @@ class SimulatedCell:
         self._own = own(spec.policy_name, spec.policy_options, "policy", self._policy_failed)
         self._epoch = 0
         self.on_ended: Callable[[Ended], None] = _nobody_hears
+    @property
+    def next_epoch(self) -> int:
+        """The epoch that `step` decides next."""
+        return self._epoch
+
 
     @property
     def undecided(self) -> int:

@@ -105,6 +105,10 @@ def _simulate(plan: Plan, profile: str, runs: Path, command_line: str, output: O
     from orchestrator.plan import create_run_folder
     from orchestrator.simulated_profile import given_profile
 
+    if any(policy.learn for policy in plan.policies):
+        from orchestrator.online.beginning import check_installed
+
+        check_installed()
     folder = create_run_folder(plan, runs)
     runner = simulated_runner_for(folder, read_plan(folder), command_line)
     return finish(runner.run(given_profile(profile)), output)

@@ -6,24 +6,28 @@ trace; the cell goes on with the weights that it has, and the next cell gets a n
 
 from __future__ import annotations
 
-import importlib.util
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgebed.errors import MissingExtra
-from edgebed.learning.online_messages import Awake, Begin, End, Learned, Rows, Troubled
+from edgebed.learning.online_messages import Awake, End, Learned, Rows, Troubled
 from edgebed.protocol.cells import CellSpec
 from edgebed.protocol.messages import Weights
 from edgebed.trace.schema import Record
 from orchestrator.backends.control import ControlLink
 from orchestrator.journal import Journal
+from orchestrator.online.beginning import (
+    LEARNER_FAILED,
+    LEARNER_READY,
+    WEIGHTS_PUBLISHED,
+    begin_of,
+    check_installed,
+    published,
+)
 from orchestrator.online.process import COMMAND, LearnerProcess
 from orchestrator.plan_file import Plan
 from orchestrator.provision.content import content_of
 
 LOG_NAME = "learner.log"
-LEAST_PATIENCE_EPOCHS = 4
 
 
 class LearningDriver:
@@ -46,8 +50,7 @@ class LearningDriver:
         journal: Journal,
         command: Sequence[str] = COMMAND,
     ) -> None:
-        if importlib.util.find_spec("torch") is None:
-            raise MissingExtra("learning", "learning while a run goes on")
+        check_installed()
         self._plan, self._log, self._journal = plan, folder / "logs" / LOG_NAME, journal
         self._command = command
         self._weights = content_of(plan)
@@ -85,29 +88,7 @@ class LearningDriver:
         assert self._process is not None
         policy = self._plan.policy(spec.policy)
         self._spec, self._newest, self._dropped = spec, None, self._process.dropped
-        self._process.send(
-            Begin(
-                spec.serial,
-                self._weights[policy.options["weights"]],
-                policy.learner,
-                spec.seed,
-                list(spec.devices),
-                list(spec.servers),
-                spec.channels.count,
-                self._arrivals(spec),
-                max(LEAST_PATIENCE_EPOCHS, math.ceil(spec.timeouts.task_s / spec.epoch_s) + 1),
-                {key: value for key, value in (policy.learn or {}).items() if key != "kind"},
-            )
-        )
-
-    def _arrivals(self, spec: CellSpec) -> list[list[int]]:
-        """``[epochs][slots]``: how many tasks arrive."""
-        counts = [[0] * len(spec.devices) for _ in range(spec.epochs)]
-        cell = self._plan.cell(spec.cell_id)
-        for slot, device in enumerate(spec.devices):
-            for task in cell.planned_tasks(device):
-                counts[task.epoch][slot] += 1
-        return counts
+        self._process.send(begin_of(self._plan, spec, policy, self._weights[policy.options["weights"]]))
 
     def hear(self, serial: int, record: Record) -> None:
         """A row has been written."""
@@ -138,11 +119,11 @@ class LearningDriver:
         if isinstance(message, Awake):
             self._ready_serial = message.serial
             if self._spec is not None and message.serial == self._spec.serial:
-                self._journal.note("learner_ready", cell=self._spec.cell_id)
+                self._journal.note(LEARNER_READY, cell=self._spec.cell_id)
         elif self._spec is None or message.serial != self._spec.serial:
             return  # of an earlier cell
         elif isinstance(message, Troubled):
-            self._journal.note("learner_failed", cell=self._spec.cell_id, problem=message.problem)
+            self._journal.note(LEARNER_FAILED, cell=self._spec.cell_id, problem=message.problem)
             self._spec = None
         else:
             self._newest = message
@@ -152,14 +133,7 @@ class LearningDriver:
         if not control.send(Weights(learned.serial, learned.version), learned.weights):
             return  # the link is down: once it is up again, the newest are sent
         self._sent_joins = control.joins
-        self._journal.note(
-            "weights_published",
-            version=learned.version,
-            transitions=learned.transitions,
-            updates=learned.updates,
-            learning_s=round(learned.seconds, 4),
-            **learned.losses,
-        )
+        self._journal.note(WEIGHTS_PUBLISHED, **published(learned), learning_s=round(learned.seconds, 4))
 
     def _look_after(self, process: LearnerProcess, spec: CellSpec) -> None:
         if process.dropped > self._dropped:
