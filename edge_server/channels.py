@@ -1,6 +1,6 @@
 """Virtual channels: when an upload may send its next chunk. Pure: time goes in, credits come out.
 
-A channel is a rate that the uploads in progress on it share, as a fluid: each is carried at a rate of its own, which
+A channel carries the uploads in progress on it as a fluid: each at a rate of its own (see `edge_server.shaping`), which
 changes whenever an upload begins or ends there. A chunk is credited at the instant at which the channel would have
 finished carrying it. Instants are computed, not counted in ticks, so being asked late delays a grant and not the next.
 """
@@ -11,9 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
-
-from edgebed.errors import BadInput
-from edgebed.protocol.cells import ChannelSettings
 
 K = TypeVar("K")
 
@@ -28,21 +25,6 @@ def equal_shares(rate_bps: float) -> RateRule[object]:
         return [rate_bps / len(uploads)] * len(uploads)
 
     return rates
-
-
-def rule_of(settings: ChannelSettings) -> RateRule[object] | None:
-    """The rule that a cell's channels follow; None where they are not shaped.
-
-    Raises:
-        BadInput: this server cannot do it; the text says what it can.
-    """
-    if settings.model == "none":
-        return None
-    if settings.model == "share":
-        if settings.rate_bps <= 0.0:
-            raise BadInput("channels: model 'share' needs rate_bps above 0")
-        return equal_shares(settings.rate_bps)
-    raise BadInput("channels: model 'sinr' needs a scenario's radio, which this edge server does not have; use 'share'")
 
 
 @dataclass(slots=True, eq=False)

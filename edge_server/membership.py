@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_server.admission import Admission, HeldTask, ServedCell
-from edge_server.channels import ChannelArbiter, rule_of
+from edge_server.channels import ChannelArbiter
 from edge_server.intake import Intake
+from edge_server.shaping import Shaping, shaping_of
 from edge_server.telemetry import RunClock, Telemetry
 from edge_server.workers import Prepared, WorkerPool
 from edgebed.clock import Clock
@@ -80,6 +81,7 @@ class Membership:
         self._reporter = Reporter(outbox, config.name, self._send_records)
         self._state = "idle"
         self._cell: CellSpec | None = None
+        self._shaping: Shaping | None = None
         self._ready: Ready | None = None
         self._pool: WorkerPool | None = None
         self._pool_key: tuple[str, dict[str, Any]] | None = None
@@ -118,7 +120,7 @@ class Membership:
             float(self._admission.uploading_bytes),
         ]
         uploads = [0] * settings.count if arbiter is None else [arbiter.uploads(each) for each in range(settings.count)]
-        rate_bps = 0.0 if arbiter is None else settings.rate_bps
+        rate_bps = 0.0 if self._shaping is None else self._shaping.alone_bps
         for count in uploads:
             values += [rate_bps, float(count)]
         return values
@@ -199,17 +201,19 @@ class Membership:
         try:
             cell = cell_from_plain(message.cell)
             self._check(cell, message.serial)
-            rule = rule_of(cell.channels)
+            shaping = shaping_of(cell, self._config.name)
         except EdgebedError as error:
             self._cell, self._last_serial = None, message.serial
             self._intake.serve(ServedCell(), None, None)
             self._fail(message.serial, str(error))
             return
         self._cell, self._ready, self._last_serial = cell, None, cell.serial
+        self._shaping = shaping
         self._busy_until_s = self._clock.now_s() + cell.timeouts.prepare_s
         pool = self._pool_for(cell)
-        arbiter = None if rule is None else ChannelArbiter[HeldTask](cell.channels.count, rule, CHUNK_BYTES)
-        self._intake.serve(ServedCell(cell.serial, False, cell.channels.count, rule is not None), pool, arbiter)
+        count = cell.channels.count
+        arbiter = None if shaping is None else ChannelArbiter[HeldTask](count, shaping.rule, CHUNK_BYTES)
+        self._intake.serve(ServedCell(cell.serial, False, count, shaping is not None), pool, arbiter)
         self._enter("preparing")
 
     def _check(self, cell: CellSpec, serial: int) -> None:

@@ -383,7 +383,7 @@ def _setting(name: str, changes: tuple[Change, ...], file: ExperimentFile, arriv
             count=file.channels.count,
             model=file.channel_model,
             rate_bps=file.channels.rate_bps,
-            parameters=file.channels.parameters,
+            parameters=file.channels.numbers(file.channel_model),
         ),
         reward=RewardSettings(
             latency=file.reward.latency, energy=file.reward.energy, miss_penalty=file.reward.miss_penalty

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from edgebed.policies import policy_class, policy_names
 from edgebed.policies.base import Policy, read_options
+from edgebed.simulation.radio.between_hosts import RadioSettings
 from orchestrator.documents import KeyPath
 from orchestrator.faults import file as faults_file
 from orchestrator.faults.file import FaultChoice
@@ -156,11 +157,30 @@ class PolicyChoice(Strict):
 
 
 class ChannelChoice(Strict):
+PAPER = RadioSettings()
+"""What `dc-drl` has."""
+
+
+class RadioChoice(Strict):
+    """``channels.parameters``, for channels that interfere: see `edgebed.simulation.radio.between_hosts`."""
+
+    bandwidth_hz: float = Field(default=PAPER.bandwidth_hz, gt=0, le=1e12)
+    transmit_power_w: float = Field(default=PAPER.transmit_power_w, gt=0, le=1e3)
+    noise_dbm: float = Field(default=PAPER.noise_dbm, ge=-250, le=50)
+    path_loss_exponent: float = Field(default=PAPER.path_loss_exponent, ge=0, le=10)
+    half_side_m: int = Field(default=int(PAPER.half_side_m), ge=1, le=100_000)
+    position_seed: int = Field(default=int(PAPER.position_seed), ge=0, le=2**32 - 1)
+
+
     """``channels``: their number, or a mapping."""
 
     count: int = Field(default=1, ge=1, le=1024)
     rate_bps: NotNegative = 0.0
-    parameters: dict[str, float] = Field(default_factory=dict)
+    parameters: RadioChoice = RadioChoice()
+
+    def numbers(self, model: str) -> dict[str, float]:
+        """The parameters: all that ``model`` goes by; of one that goes by none, those that are written."""
+        return {key: float(value) for key, value in self.parameters.model_dump(exclude_unset=model != "sinr").items()}
 
 
 class RewardChoice(Strict):
@@ -235,8 +255,8 @@ class ExperimentFile(Strict):
         """Keys that are right by themselves and wrong together, and why."""
         if self.warm_up_epochs >= self.epochs:
             yield ("warm_up_epochs",), f"is {self.warm_up_epochs}; allowed: less than epochs, {self.epochs}"
-        if self.channel_model != "none" and not self.channels.rate_bps:
-            text = f"is needed when channel_model is {self.channel_model!r}; bits a second, more than 0"
+        if self.channel_model == "share" and not self.channels.rate_bps:
+            text = "is needed when channel_model is 'share'; bits a second, more than 0"
             yield ("channels", "rate_bps"), text
         if self.profile is not None and self.backend == "hosts":
             yield ("profile",), f"is only for backends 'simulated' and 'replayed'; the backend is {self.backend!r}"

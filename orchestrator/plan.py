@@ -22,6 +22,7 @@ from orchestrator.experiment import Experiment, PlannedPolicy, Setting, load_exp
 from orchestrator.experiment_file import policy_kind
 from orchestrator.faults.planning import plan_faults
 from orchestrator.inventory import Inventory, load_inventory
+from orchestrator.placing import place_problems
 from orchestrator.plan_file import (
     Cell,
     Estimate,
@@ -90,6 +91,7 @@ def plan_of(experiment: Experiment, inventory: Inventory) -> Plan:
             *_cell_problems(experiment, cells),
             *_policy_problems(experiment, inventory),
             *_backend_problems(experiment, inventory),
+            *place_problems(experiment.settings, experiment.file),
         ]
     )
     lists = _task_lists(experiment, [host.name for host in inventory.devices])
@@ -203,13 +205,13 @@ def _backend_problems(experiment: Experiment, inventory: Inventory) -> Iterator[
         from orchestrator.simulated_profile import problems_of_simulation  # here: a run on hosts needs none of it
 
         yield from problems_of_simulation(experiment, inventory)
-
-
     elif experiment.backend == REPLAYED:
         from orchestrator.replay.of_experiment import problems_of_replay
 
         yield from problems_of_replay(experiment)
 def _profile_checksum(experiment: Experiment) -> str:
+
+
     if not experiment.profile or experiment.backend not in (SIMULATED, REPLAYED):
         return ""
     from edgebed.simulation.testbed.profile import read_profile

@@ -19,6 +19,7 @@ from edgebed.protocol.cells import CellSpec
 from orchestrator.experiment import PlannedPolicy, PolicySource, Setting, WorkloadSource
 from orchestrator.faults.schedule import FaultList, PlannedFault
 from orchestrator.inventory import Host, Inventory
+from orchestrator.placing import placed
 from orchestrator.plan_text import plan_from_text, plan_to_text
 from workloads.arrivals import PlannedColumns, PlannedTask, content_name, planned_columns, planned_tasks
 
@@ -256,6 +257,7 @@ class PlannedCell:
         return CellSpec(
             run_id=self.plan.run_id,
             plan_hash=self.plan.plan_hash,
+        interfere = setting.channels.model == "sinr"
             cell_id=self.cell_id,
             serial=serial,
             attempt=attempt,
@@ -281,6 +283,7 @@ class PlannedCell:
         )
 
     def planned_tasks(self, device: str) -> list[PlannedTask]:
+            positions_m={host.name: host.position_m for host in self.plan.hosts} if interfere else msgspec.UNSET,
         """The tasks of a device, in order of arrival.
 
         Raises:
@@ -345,12 +348,12 @@ def tasks_of_setting(setting: Setting, seed: int, device: str) -> list[PlannedTa
 
 
 def with_hosts(plan: Plan, inventory: Inventory) -> Plan:
-    """The plan with these hosts; paths of keys stay behind."""
+    """The plan with these hosts, where they are; paths of keys stay behind."""
     return msgspec.structs.replace(
         plan,
         controller=inventory.controller,
         edge_servers=[replace(host, ssh_key_file=None) for host in inventory.edge_servers],
-        devices=[replace(host, ssh_key_file=None) for host in inventory.devices],
+        devices=[replace(host, ssh_key_file=None) for host in placed(inventory.devices, plan.settings)],
         boards=inventory.boards,
     )
 

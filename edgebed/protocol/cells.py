@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from edgebed.errors import ProtocolError
 from edgebed.protocol.messages import ErrorCode, Name
@@ -20,8 +20,9 @@ class ChannelSettings(msgspec.Struct, forbid_unknown_fields=True):
 
     Attributes:
         model: ``none`` (uploads go as fast as the network carries them), ``share`` (the uploads on a channel share
-            its rate equally), ``sinr`` (the rate follows the scenario's interference equation).
-        rate_bps: rate of one channel; ignored by ``none``.
+            its rate equally), ``sinr`` (the rates follow the interference equation of scenario `dc-drl`).
+        rate_bps: rate of one channel; of ``share`` alone.
+        parameters: `edgebed.simulation.radio.between_hosts.RadioSettings`; of ``sinr`` alone.
     """
 
     count: Annotated[int, Meta(ge=1, le=1024)] = 1
@@ -64,6 +65,7 @@ class CellSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         arrivals: settings of `workloads.arrivals`, plain data.
         policy: what the experiment calls it, in rows and tables. policy_name: its registered name.
         policy_options: handed to the policy when it is made.
+        positions_m: x, y of every host, by name; only where channels interfere.
     """
 
     run_id: str
@@ -91,6 +93,7 @@ class CellSpec(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     devices: list[Name]
     servers: list[Name]
     stop: dict[str, Any] = {}
+    positions_m: dict[str, tuple[float, float]] | UnsetType = UNSET
 
     @property
     def horizon_s(self) -> float:

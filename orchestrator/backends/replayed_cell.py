@@ -52,11 +52,11 @@ class SteppedCell(CellReplay):
     def __init__(
         self, day: RecordedDay, cell: CellSpec, testbed: Testbed, missing: Missing, views: RecordedViews
     ) -> None:
-        layout, rate_bps = layout_of(testbed, cell)
+        layout = layout_of(testbed, cell)
         self._pipeline = Pipeline(layout, LANES)
         super().__init__(day, cell, layout, self._pipeline, missing, None, _nobody_waits, _nobody_waits)
         spec = ObservationSpec(tuple(cell.devices), tuple(cell.servers), cell.channels.count)
-        self._observer, self._recorded = Observer(testbed, spec, rate_bps), views
+        self._observer, self._recorded = Observer(testbed, spec, layout.channel_alone_bps), views
         self._batches = day.batches()
         self._current: Judged | None = None
         self._shown_then: dict[int, Seen] = {}

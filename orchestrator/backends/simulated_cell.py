@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from edge_server.controller.deciding import CentralPolicy
-from edgebed.errors import BadInput
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.chance import decision_chances, device_keys, task_chances
 from edgebed.simulation.testbed.features import device_features, server_features, waiting_of
@@ -46,23 +45,18 @@ class SimulatedCell:
     def __init__(
         self, spec: CellSpec, testbed: Testbed, start_s: float = 0.0, content: Path = Path(), replica: int = 0
     ) -> None:
-        if spec.channels.model == "sinr":
-            raise BadInput(
-                "channels: model 'sinr' needs a scenario's radio; the simulated testbed has 'none' and 'share'"
-            )
         again = f" again {replica}" if replica else ""
         self.cell = spec
         self.testbed = testbed.in_cell(spec.seed, spec.policy, replica)
         self.start_s = start_s
         self.spec = ObservationSpec(tuple(spec.devices), tuple(spec.servers), spec.channels.count)
-        self.rate_bps = spec.channels.rate_bps if spec.channels.model == "share" else 0.0
+        layout = testbed.layout_of(spec)
+        self.channel_bps = layout.channel_alone_bps
         self.tasks: CellTasks = tasks_of(spec)
         self.record = Record.of(len(self.tasks))
         self.epoch_rows: list[EpochRow] = []
         self.events: list[EventRecord] = []
-        self.pipeline = Pipeline(
-            testbed.layout(spec.channels.count, self.rate_bps, refused_run_locally=spec.on_refusal == "local")
-        )
+        self.pipeline = Pipeline(layout)
         self.task_keys = device_keys(spec.seed, spec.devices, f"task{again}")
         self._decision_keys = device_keys(spec.seed, spec.devices, "decision")
         self._controller_key = device_keys(spec.seed, [""], "decision")
@@ -125,7 +119,7 @@ class SimulatedCell:
             values=device_features(self.testbed, waiting, load)[0],
             present=np.ones(slots, np.bool_),
             age_s=np.zeros(slots, np.float32),
-            server=server_features(self.testbed, load, self.cell.channels.count, self.rate_bps)[0],
+            server=server_features(self.testbed, load, self.cell.channels.count, self.channel_bps)[0],
             allowed_actions=np.ones((slots, self.spec.actions), np.bool_),
             epoch=epoch,
         )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgebed.errors import BadInput, Problem
+from edgebed.simulation.radio.between_hosts import interference_of
 from edgebed.simulation.testbed.profile import Link, Profile, Source
 from orchestrator.calibration.deciding import fit_deciders
 from orchestrator.calibration.evidence import Evidence, gather
@@ -20,8 +21,8 @@ from orchestrator.calibration.hosts import content_correlation, device_profile, 
 from orchestrator.calibration.links import LinkFit, fit_link
 from orchestrator.calibration.service import LEAST_ROWS, ServiceFits, computations_of, fit_service
 from orchestrator.calibration.traces import Trace, check_alike
-from orchestrator.experiment import Setting
 from orchestrator.inventory import Host
+from orchestrator.plan_file import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +200,26 @@ def _source(evidence: Evidence, notes: Sequence[str], residuals: Mapping[str, An
         policies=sorted(set(rows["policy"])),
         text="; ".join([text, *notes]),
         residuals=dict(residuals),
-        conditions=_conditions(evidence.traces[0].plan.settings[0]),
+        conditions=_conditions(evidence.traces[0].plan),
     )
 
 
-def _conditions(setting: Setting) -> dict[str, Any]:
+def _channel_rate_bps(plan: Plan) -> float:
+    """Of the first setting; 0: not shaped. `edgebed.simulation.calibrated` shares it equally.
+
+    Where uploads interfere it is what one gets that is alone on a channel, the mean over devices and servers.
+    """
+    setting = plan.settings[0]
+    if setting.channels.model != "sinr":
+        return setting.channels.rate_bps if setting.channels.model == "share" else 0.0
+    cell = next(cell for cell in plan.cells if cell.setting.name == setting.name).spec(serial=1, attempt=1)
+    interference = interference_of(cell)
+    return float(np.mean([interference.alone_bps(index) for index in range(len(cell.servers))]))
+
+
+def _conditions(plan: Plan) -> dict[str, Any]:
     """The first setting, in the terms of `edgebed.simulation.calibrated`, as far as these have them."""
+    setting = plan.settings[0]
     arrivals = setting.arrival_settings
     if arrivals.kind == "poisson" and arrivals.rate_per_s is not None:
         rate_per_s = arrivals.rate_per_s
@@ -219,7 +234,7 @@ def _conditions(setting: Setting) -> dict[str, Any]:
         "deadline_s": arrivals.deadline_s,
         "task_timeout_s": setting.timeouts.task_s or 5.0 * arrivals.deadline_s,
         "channels": setting.channels.count,
-        "channel_rate_bps": setting.channels.rate_bps if setting.channels.model == "share" else 0.0,
+        "channel_rate_bps": _channel_rate_bps(plan),
         "latency_weight": setting.reward.latency,
         "energy_weight": setting.reward.energy,
         "miss_penalty": setting.reward.miss_penalty,

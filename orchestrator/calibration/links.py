@@ -73,6 +73,8 @@ def fit_link(rows: Rows, rate_bps: float, round_trip_s: float, others: Link | No
     fitted_bps = 0.0 if rate_bps else _rate_of(size[~_has_rate(rows)[fits]], on_the_way_s[~_has_rate(rows)[fits]])
     # What a channel granted, or the hosts file paces to; where nobody limits it, what was fitted.
     row_bps = np.where(_has_rate(rows)[fits], rows["link_rate_bps"][fits], fitted_bps)
+    if rate_bps:  # a channel may grant more than the uplink's pace
+        row_bps = np.minimum(row_bps, rate_bps)
     bare_s = np.divide(8 * size, row_bps, out=np.zeros(len(size)), where=row_bps > 0)
     hold_s, ratio = _holding(bare_s[known], held[known])
     kept_s = hold_s + bare_s * float(np.mean(ratio))

@@ -187,10 +187,18 @@ class TestRecovery:
         assert np.median(found.decider("controller").delay_s) == pytest.approx(0.004, abs=0.0005)
         assert np.mean(found.frame_bytes) == pytest.approx(np.mean([37_500, 50_000]), rel=0.03)
 
-    def test_what_a_channel_granted_is_not_taken_for_delay(self, simulated: Path, tmp_path: Path, capsys: Any) -> None:
+    @pytest.mark.parametrize(
+        "channels",
+        [
+            ("channels={count: 2, rate_bps: 8000000}", "channel_model=share"),
+            ("channels={count: 2}", "channel_model=sinr"),  # an upload alone is granted more than its uplink's pace
+        ],
+    )
+    def test_what_a_channel_granted_is_not_taken_for_delay(
+        self, simulated: Path, tmp_path: Path, capsys: Any, channels: tuple[str, ...]
+    ) -> None:
         arguments = ("run", simulated / "fit.yaml", "--backend", "simulated", "--profile", simulated / "truth.yaml")
-        channels = "channels={count: 2, rate_bps: 8000000}"
-        changes = (channels, "channel_model=share", "policies=[all_edge, all_local]", "seeds=[1]")
+        changes = (*channels, "policies=[all_edge, all_local]", "seeds=[1]")
         options = [part for change in changes for part in ("--set", change)]
         run = answer(capsys, *arguments, *options, "--runs", tmp_path, "--json")["run"]
         answer(capsys, "calibrate", run, "-o", tmp_path / "profile.yaml", "--json")

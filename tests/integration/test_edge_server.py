@@ -426,7 +426,7 @@ def test_a_cell_that_is_prepared_again_is_told_ready_again(server: ServerUnderTe
     ("cell", "says"),
     [
         ({"workload": "no-such-workload"}, "no-such-workload"),
-        ({"channels": ChannelSettings(model="sinr", rate_bps=1e6)}, "sinr"),
+        ({"channels": ChannelSettings(model="sinr")}, "needs to know where hosts are"),
         ({"servers": ["another"]}, "none of the cell's servers"),
         ({"workload_options": {"frame_bytes": 0}}, "frame_bytes"),
     ],

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET, structs
 
-from edge_server.channels import ChannelArbiter, Grant, equal_shares, rule_of
+from edge_server.channels import ChannelArbiter, Grant, equal_shares
+from edge_server.shaping import shaping_of
+from edge_server.testing import cell_for
 from edgebed.errors import BadInput
-from edgebed.protocol.cells import ChannelSettings
+from edgebed.protocol.cells import CellSpec, ChannelSettings
+from edgebed.simulation.radio.between_hosts import RadioSettings
+from edgebed.simulation.scenarios.dc_drl_parameters import DcDrlParameters
 
 CHUNK_BYTES = 1000
 RATE_BPS = 8000.0
@@ -125,17 +133,74 @@ def test_a_rate_of_zero_waits_for_a_change() -> None:
     assert made.advance(100.0) == []
 
 
-@pytest.mark.parametrize(
-    "settings_",
-    [ChannelSettings(model="share", rate_bps=0.0), ChannelSettings(model="sinr", rate_bps=1.0)],
-)
-def test_what_a_server_cannot_do_is_said(settings_: ChannelSettings) -> None:
-    with pytest.raises(BadInput, match="channels"):
-        rule_of(settings_)
+def interfering_cell(**changes: Any) -> CellSpec:
+    """Two devices at 30 m and at 40 m from a server, another at 10 m and 50 m from them."""
+    fields: dict[str, Any] = {
+        "channels": ChannelSettings(model="sinr", parameters={"bandwidth_hz": 1e6}),
+        "devices": ["near", "far"],
+        "servers": ["edge", "edge-2"],
+        "positions_m": {"near": (30.0, 0.0), "far": (0.0, 40.0), "edge": (0.0, 0.0), "edge-2": (40.0, 0.0)},
+    }
+    return cell_for(1, "instant", **(fields | changes))
 
 
-def test_channels_without_a_model_are_not_shaped() -> None:
-    assert rule_of(ChannelSettings()) is None
+class TestTheRulesOfACell:
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"channels": ChannelSettings(model="share", rate_bps=0.0)}, "needs rate_bps above 0"),
+            ({"positions_m": UNSET}, "does not say it of near, far, edge, edge-2"),
+            ({"positions_m": {"near": (1.0, math.nan), "far": (0.0, 0.0)}}, "does not say it of near, edge, edge-2"),
+            ({"devices": []}, "the cell has none"),
+            ({"channels": ChannelSettings(model="sinr", parameters={"noise": 1.0})}, "unknown field `noise`; allowed:"),
+            (
+                {"channels": ChannelSettings(model="sinr", parameters={"bandwidth_hz": 0.0})},
+                "`float` > 0.0 - at `$.bandwidth_hz`",
+            ),
+        ],
+    )
+    def test_what_a_server_cannot_do_is_said(self, changes: dict[str, Any], says: str) -> None:
+        with pytest.raises(BadInput, match=re.escape(says)):
+            shaping_of(interfering_cell(**changes), "edge")
+
+    def test_channels_without_a_model_are_not_shaped(self) -> None:
+        assert shaping_of(interfering_cell(channels=ChannelSettings()), "edge") is None
+
+    def test_what_is_left_out_is_as_in_the_paper(self) -> None:
+        paper = DcDrlParameters()
+        assert {name: getattr(paper, name) for name in RadioSettings.__struct_fields__} == structs.asdict(
+            RadioSettings()
+        )
+
+    def test_uploads_on_one_channel_get_what_the_equation_says(self) -> None:
+        """By hand: ``w log2(1 + p g / (noise + the other's p g))``, g the distance to the power -4, noise 1e-13 W."""
+        shaping = shaping_of(interfering_cell(), "edge")
+        assert shaping is not None
+        near_w, far_w, noise_w = 0.1 * 30.0**-4, 0.1 * 40.0**-4, 1e-13
+        near, far = (SimpleNamespace(session=SimpleNamespace(name=name)) for name in ("near", "far"))
+
+        def bps(signal_w: float, others_w: float) -> Any:
+            return pytest.approx(1e6 * math.log2(1.0 + signal_w / (noise_w + others_w)), rel=1e-6)
+
+        rule: Any = shaping.rule
+        assert rule(0, [near, far]) == [bps(near_w, far_w), bps(far_w, near_w)]
+        assert rule(0, [far]) == [bps(far_w, 0.0)]
+        alone = [1e6 * math.log2(1.0 + power_w / noise_w) for power_w in (near_w, far_w)]
+        assert shaping.alone_bps == pytest.approx(sum(alone) / 2)
+
+    def test_each_server_hears_devices_from_where_it_is(self) -> None:
+        shaping = shaping_of(interfering_cell(), "edge-2")
+        assert shaping is not None
+        near = SimpleNamespace(session=SimpleNamespace(name="near"))
+        rule: Any = shaping.rule
+        assert rule(0, [near]) == [pytest.approx(1e6 * math.log2(1.0 + 0.1 * 10.0**-4 / 1e-13))]
+
+    def test_a_device_of_no_cell_is_heard_as_the_weakest(self) -> None:
+        shaping = shaping_of(interfering_cell(), "edge")
+        assert shaping is not None
+        stranger, far = (SimpleNamespace(session=SimpleNamespace(name=name)) for name in ("stranger", "far"))
+        rule: Any = shaping.rule
+        assert rule(0, [stranger]) == rule(0, [far])
 
 
 Joins = st.lists(st.tuples(st.floats(0.0, 5.0), st.integers(1, 7000)), min_size=1, max_size=8)

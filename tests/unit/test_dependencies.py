@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "device_agent": {"base", "records", "content", "device_agent"},
     "orchestrator": {*LIBRARY, "edge_server", "device_agent", "orchestrator"},
 }
-EXCEPTIONS = {("edge_server", "edgebed.simulation.radio")}
+EXCEPTIONS = {("edge_server", "edgebed.simulation.radio.between_hosts")}
 """The channel arbiter grants what the scenario's interference equation says; that model is numpy only."""
 
 

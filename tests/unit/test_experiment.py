@@ -80,7 +80,7 @@ decide_at: arrival
 warm_up_epochs: 0
 fallback_policy: all_edge
 order: sequential
-channels: {count: 3, rate_bps: 5e6, parameters: {noise_w: 1e-9}}
+channels: {count: 3, rate_bps: 5e6, parameters: {noise_dbm: -90}}
 channel_model: share
 reward: {latency: 2, energy: 0.5, miss_penalty: 0}
 on_refusal: local
@@ -92,9 +92,21 @@ timeouts: {decision_s: 0.1, prepare_s: 60}
     assert found.order == "sequential"
     assert (setting.placement, setting.decide_at, setting.fallback_policy) == ("device", "arrival", "all_edge")
     assert (setting.channels.count, setting.channels.model, setting.channels.rate_bps) == (3, "share", 5e6)
-    assert setting.channels.parameters == {"noise_w": 1e-9}
+    assert setting.channels.parameters == {"noise_dbm": -90.0}
     assert (setting.reward.latency, setting.reward.energy, setting.reward.miss_penalty) == (2.0, 0.5, 0.0)
     assert (setting.on_refusal, setting.timeouts.decision_s, setting.timeouts.prepare_s) == ("local", 0.1, 60.0)
+
+
+def test_channels_that_interfere_are_those_of_the_paper_but_for_what_is_written() -> None:
+    (setting,) = experiment(with_line("channels: {parameters: {bandwidth_hz: 1e6}}") + "channel_model: sinr\n").settings
+    assert setting.channels.parameters == {
+        "bandwidth_hz": 1e6,
+        "transmit_power_w": 0.1,
+        "noise_dbm": -100.0,
+        "path_loss_exponent": 4.0,
+        "half_side_m": 50.0,
+        "position_seed": 2020.0,
+    }
 
 
 def test_a_policy_may_be_compared_with_itself_under_other_options() -> None:
@@ -125,7 +137,8 @@ def test_an_external_policy_needs_no_registered_name() -> None:
         ("stop: {tasks: 3}", "stop: conditions that end a cell early are not available yet; leave the key out"),
         ("profile: p.yaml", "profile: is only for backends 'simulated' and 'replayed'; the backend is 'hosts'"),
         ("backend: simulate", "backend: is 'simulate'; did you mean simulated? allowed: 'hosts', 'simulated' or"),
-        ("channel_model: sinr", "channel_model: 'sinr' needs a scenario, which is not available yet"),
+        ("channels: {parameters: {noise: 1}}", "channels.parameters.noise: is not a key here; did you mean noise_dbm?"),
+        ("channels: {parameters: {bandwidth_hz: 0}}", "channels.parameters.bandwidth_hz: is 0; allowed: more than 0"),
         ("channel_model: share", "channels.rate_bps: is needed when channel_model is 'share'"),
         ("channels: 0", "channels.count: is 0; allowed: at least 1"),
         ("channels: true", "channels.count: is true; expected a whole number"),

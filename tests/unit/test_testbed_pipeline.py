@@ -11,6 +11,7 @@ import pytest
 
 from edge_server.channels import ChannelArbiter, equal_shares
 from edgebed.errors import BadInput
+from edgebed.simulation.radio.between_hosts import Interference
 from edgebed.simulation.testbed.ingredients import (
     DONE,
     FAILED,
@@ -259,7 +260,36 @@ def test_shaped_channels_carry_as_the_edge_servers_arbiter_does() -> None:
         tasks, device=np.arange(tasks), channel=channel, arrived_s=arrived_s, edge_frames=1, upload_bytes=sizes
     )
     ended = run(Pipeline(layout(tasks, channels=2, channel_rate_bps=rate_bps)), given)
-    arbiter = ChannelArbiter[int](2, equal_shares(rate_bps), chunk_bytes=100_000)
+    _check_carried(
+        ended, ChannelArbiter[int](2, equal_shares(rate_bps), chunk_bytes=100_000), channel, arrived_s, sizes
+    )
+
+
+def test_channels_that_interfere_carry_as_the_edge_servers_arbiter_does() -> None:
+    rng, tasks = np.random.default_rng(10), 60
+    arrived_s, sizes = np.sort(rng.uniform(0, 8, tasks)), rng.integers(1_000, 80_000, tasks)
+    channel = rng.integers(0, 2, tasks)
+    received_w = tuple((0.1 * rng.uniform(5.0, 50.0, tasks) ** -4.0).tolist())
+    interference = Interference(bandwidth_hz=3e5, noise_w=1e-13, received_w=(received_w,))
+    given = ingredients(
+        tasks, device=np.arange(tasks), channel=channel, arrived_s=arrived_s, edge_frames=1, upload_bytes=sizes
+    )
+    pipeline = Pipeline(layout(tasks, channels=2, interference=interference))
+    pipeline.submit(given)
+    early = pipeline.advance(4.0)
+    assert pipeline.load().channel_uploads.sum() > 2, "uploads are under way"
+    # From a fork comes the same.
+    ended = Ended.joined([early, pipeline.fork().advance(math.inf)])
+    assert pipeline.advance(math.inf).granted_bps.tolist() == ended.granted_bps[len(early) :].tolist()
+    arbiter = ChannelArbiter[int](
+        2, lambda channel, uploads: interference.rates_bps([received_w[each] for each in uploads]), chunk_bytes=100_000
+    )
+    _check_carried(ended, arbiter, channel, arrived_s, sizes)
+
+
+def _check_carried(ended: Ended, arbiter: ChannelArbiter[int], channel: Any, arrived_s: Any, sizes: Any) -> None:
+    """The same uploads through an edge server's arbiter are carried at the same instants."""
+    tasks = len(sizes)
     carried_s: dict[int, float] = {}
     mean_bps: dict[int, float] = {}
 

@@ -80,8 +80,15 @@ def device_features(testbed: Testbed, waiting: Waiting, load: Load) -> Float32Ar
     return np.stack(columns, axis=-1).astype(np.float32)
 
 
-def server_features(testbed: Testbed, load: Load, channels: int, channel_rate_bps: float) -> Float32Array:
-    """``[lanes, servers * server width]``, as `edgebed.types.ObservationSpec.server_names` names them."""
+def server_features(testbed: Testbed, load: Load, channels: int, channel_rate_bps: float | FloatArray) -> Float32Array:
+    """``[lanes, servers * server width]``, as `edgebed.types.ObservationSpec.server_names` names them.
+
+    Args:
+        testbed: the hosts.
+        load: the state of their queues.
+        channels: of each server.
+        channel_rate_bps: of one; or ``[servers]``, of each server's, see `Layout.channel_alone_bps`.
+    """
     shape = load.server_tasks.shape
     cycles = testbed.profile.cycles_per_frame
     values = {

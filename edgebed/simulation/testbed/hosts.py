@@ -10,6 +10,8 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from edgebed.errors import BadInput
+from edgebed.protocol.cells import CellSpec
+from edgebed.simulation.radio.between_hosts import Interference, interference_of
 from edgebed.simulation.random_streams import stream_keys, uniforms
 from edgebed.simulation.testbed.chance import column
 from edgebed.simulation.testbed.ingredients import (
@@ -183,7 +185,14 @@ class Testbed:
             setattr(other, name, getattr(self, name) * drift)
         return other
 
-    def layout(self, channels: int = 1, channel_rate_bps: float = 0.0, *, refused_run_locally: bool = False) -> Layout:
+    def layout(
+        self,
+        channels: int = 1,
+        channel_rate_bps: float = 0.0,
+        *,
+        interference: Interference | None = None,
+        refused_run_locally: bool = False,
+    ) -> Layout:
         """How its queues lie."""
         groups = {name: number for number, name in enumerate(self.profile.processors)}
         rules = self.profile.processors.values()
@@ -196,10 +205,25 @@ class Testbed:
             server_frame_s=tuple(each.compute.first_estimate_s for each in self.server_profiles),
             channels=channels,
             channel_rate_bps=channel_rate_bps,
+            interference=interference,
             refused_run_locally=refused_run_locally,
             device_processors=tuple(groups.get(each.processor, NOWHERE) for each in self.device_profiles),
             server_processors=tuple(groups.get(each.processor, NOWHERE) for each in self.server_profiles),
             processors=tuple(ProcessorGroup(each.cores, each.per_other, each.per_excess) for each in rules),
+        )
+
+    def layout_of(self, cell: CellSpec) -> Layout:
+        """How its queues lie in a cell of an experiment.
+
+        Raises:
+            BadInput: the cell's channels interfere, and it does not say what that needs.
+        """
+        model = cell.channels.model
+        return self.layout(
+            cell.channels.count,
+            cell.channels.rate_bps if model == "share" else 0.0,
+            interference=interference_of(cell) if model == "sinr" else None,
+            refused_run_locally=cell.on_refusal == "local",
         )
 
     def frame_bytes(self, chances: FloatArray) -> FloatArray:

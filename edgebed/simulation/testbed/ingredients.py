@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebed.errors import BadInput
+from edgebed.simulation.radio.between_hosts import Interference
 from edgebed.trace.schema import STAGES
 from edgebed.types import BoolArray, Outcome
 
@@ -179,7 +180,8 @@ class Layout:
     Attributes:
         devices: how many there are.
         workers, queue_tasks: of each server.
-        channels: of a server. channel_rate_bps: of one; 0: channels are not shaped.
+        channels: of a server. channel_rate_bps: of one whose uploads share it; 0: they do not.
+        interference: between uploads on one channel; None: they do not disturb each other.
         refused_run_locally: what a server refuses is executed on the device.
         device_processors, server_processors: index into ``processors`` of each; ``NOWHERE``: its own cores.
         device_frame_s, server_frame_s: seconds that a frame takes there, as each believes at the start.
@@ -192,6 +194,7 @@ class Layout:
     server_frame_s: tuple[float, ...]
     channels: int = 1
     channel_rate_bps: float = 0.0
+    interference: Interference | None = None
     refused_run_locally: bool = False
     device_processors: tuple[int, ...] = ()
     server_processors: tuple[int, ...] = ()
@@ -213,3 +216,15 @@ class Layout:
     def servers(self) -> int:
         """How many servers there are."""
         return len(self.workers)
+
+    @property
+    def is_shaped(self) -> bool:
+        """Do channels grant rates?"""
+        return self.channel_rate_bps > 0.0 or self.interference is not None
+
+    @property
+    def channel_alone_bps(self) -> FloatArray:
+        """``[servers]``, rate of a channel that one upload has for itself, as servers tell it; 0: not shaped."""
+        if self.interference is None:
+            return np.full(self.servers, self.channel_rate_bps)
+        return np.array([self.interference.alone_bps(server) for server in range(self.servers)], np.float64)

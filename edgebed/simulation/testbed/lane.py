@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from edgebed.simulation.testbed.fluid import Channel
+from edgebed.simulation.testbed.fluid import Channel, InterferingChannel
 from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, UNKNOWN, Layout
 from edgebed.types import Site
 
@@ -124,8 +124,7 @@ class Lane:
         self.device_frame_s = list(layout.device_frame_s)
         self.server_frame_s = list(layout.server_frame_s)
         self.measured_bps = [0.0] * devices
-        rate_bps = layout.channel_rate_bps
-        self.channels = [Channel(rate_bps) for _ in range(servers * layout.channels)] if rate_bps else []
+        self.channels = _channels_of(layout)
         self._load = [0] * len(layout.processors)
         self._device_group = layout.device_processors or (NOWHERE,) * devices
         self._server_group = layout.server_processors or (NOWHERE,) * servers
@@ -573,6 +572,18 @@ class Lane:
             sum(each.air_s for each in done if each.is_edge),
             math.nan if edge is None else edge.granted_bps, bool(done),
         )  # fmt: skip
+
+
+def _channels_of(layout: Layout) -> list[Channel]:
+    """Of all servers, server by server; none when they are not shaped."""
+    count, rate_bps, interference = layout.channels, layout.channel_rate_bps, layout.interference
+    if interference is None:
+        return [Channel(rate_bps) for _ in range(layout.servers * count)] if rate_bps else []
+
+    def power_w(part: Part) -> float:
+        return interference.received_w[part.server][part.device]
+
+    return [InterferingChannel(interference.rates_bps, power_w) for _ in range(layout.servers * count)]
 
 
 _NO_STAGES = (0.0,) * 7

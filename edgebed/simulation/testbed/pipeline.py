@@ -201,7 +201,7 @@ class Pipeline:
     def _channel_uploads(self) -> FloatArray:
         layout = self.layout
         shape = (len(self._lanes), layout.servers, layout.channels)
-        if not layout.channel_rate_bps:
+        if not layout.is_shaped:
             return np.zeros(shape)
         return _table([[len(channel) for channel in lane.channels] for lane in self._lanes]).reshape(shape)
 
