@@ -156,7 +156,6 @@ class PolicyChoice(Strict):
         return self
 
 
-class ChannelChoice(Strict):
 PAPER = RadioSettings()
 """What `dc-drl` has."""
 
@@ -172,6 +171,7 @@ class RadioChoice(Strict):
     position_seed: int = Field(default=int(PAPER.position_seed), ge=0, le=2**32 - 1)
 
 
+class ChannelChoice(Strict):
     """``channels``: their number, or a mapping."""
 
     count: int = Field(default=1, ge=1, le=1024)

@@ -209,9 +209,9 @@ def _backend_problems(experiment: Experiment, inventory: Inventory) -> Iterator[
         from orchestrator.replay.of_experiment import problems_of_replay
 
         yield from problems_of_replay(experiment)
+
+
 def _profile_checksum(experiment: Experiment) -> str:
-
-
     if not experiment.profile or experiment.backend not in (SIMULATED, REPLAYED):
         return ""
     from edgebed.simulation.testbed.profile import read_profile

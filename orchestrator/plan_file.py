@@ -254,10 +254,10 @@ class PlannedCell:
         if not self.plan.run_id:
             raise RunConflict("the plan belongs to no run yet; create_run_folder gives it a folder and a name")
         setting, policy = self.setting, self.policy
+        interfere = setting.channels.model == "sinr"
         return CellSpec(
             run_id=self.plan.run_id,
             plan_hash=self.plan.plan_hash,
-        interfere = setting.channels.model == "sinr"
             cell_id=self.cell_id,
             serial=serial,
             attempt=attempt,
@@ -280,10 +280,10 @@ class PlannedCell:
             timeouts=setting.timeouts,
             devices=[host.name for host in self.plan.devices],
             servers=[host.name for host in self.plan.edge_servers],
+            positions_m={host.name: host.position_m for host in self.plan.hosts} if interfere else msgspec.UNSET,
         )
 
     def planned_tasks(self, device: str) -> list[PlannedTask]:
-            positions_m={host.name: host.position_m for host in self.plan.hosts} if interfere else msgspec.UNSET,
         """The tasks of a device, in order of arrival.
 
         Raises:
