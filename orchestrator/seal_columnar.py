@@ -18,6 +18,7 @@ from edgebed.trace.runs import QUIET, import_duckdb, sql_text
 from edgebed.trace.schema import EpochRecord, EventRecord, SampleRecord, TaskRecord, columns
 from edgebed.trace.segments import attempt_folder
 from orchestrator.columnar import ColumnWriter, Table, parts_of, scan_of
+from orchestrator.row_groups import join_row_groups, read_footer
 from orchestrator.seal import EPOCHS, SealedCounts, publish, write_table
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 _MEMORY_LIMIT = "1GB"
 """A joint observation of 10,000 devices has 150,000 numbers, and a hundred of them are sorted together."""
+
+_GROUP_ROWS = 20_000
+"""Of a row group that stays as it is, in the mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,11 @@ def _tabulate(files: _Files, folder: Path, scratch: Path) -> SealedCounts:
 def _join_tasks(connection: DuckDBPyConnection, files: _Files, target: Path) -> None:
     if len(files.tasks) == 1:  # has these rows in this order already
         shutil.copyfile(files.tasks[0], target)
+        return
+    footers = [read_footer(path) for path in files.tasks]
+    # Row groups much smaller than DuckDB's own make a table slow to read.
+    if sum(footer.rows for footer in footers) >= _GROUP_ROWS * sum(len(footer.groups) for footer in footers) > 0:
+        join_row_groups(footers, target)
         return
     names = ", ".join(column.name for column in columns(TaskRecord))
     source = scan_of(files.tasks, TaskRecord)
