@@ -161,6 +161,7 @@ class _Work:
         spec = cell.spec(attempt.serial, attempt.attempt)
         simulated = SimulatedCell(spec, self._testbeds[cell.setting.name], attempt.run_clock_s, self._content)
         policy = CentralPolicy(spec, simulated.spec, self._content) if spec.placement == "controller" else None
+        learning = self._learning_of(spec, simulated, policy)
         gc.disable()  # millions of small objects and no cycles: looking for some takes a third of the time
         try:
             self._run(simulated, policy, learning, attempt)
@@ -181,7 +182,8 @@ class _Work:
         self, simulated: SimulatedCell, policy: CentralPolicy | None, learning: InlineLearning | None, attempt: Attempt
     ) -> None:
         while simulated.step(policy):
-        learning = self._learning_of(spec, simulated, policy)
+            if learning is not None:
+                learning.turn()
             self._progress.show(attempt.cell_id, len(simulated.tasks) - simulated.undecided)
             if self._runner.interrupts.count:
                 self._stop(simulated, attempt)
@@ -190,8 +192,6 @@ class _Work:
         simulated.advance(math.inf)
         write_cell(self._writer, self._attempt_folder(attempt), simulated, math.inf)
         attempt.state = "complete"
-            if learning is not None:
-                learning.turn()
         self._attempts.save(attempt)
         self._progress.end(attempt.cell_id)
 

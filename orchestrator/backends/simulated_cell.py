@@ -65,16 +65,16 @@ class SimulatedCell:
         self._own = own(spec.policy_name, spec.policy_options, "policy", self._policy_failed)
         self._epoch = 0
         self.on_ended: Callable[[Ended], None] = _nobody_hears
-    @property
-    def next_epoch(self) -> int:
-        """The epoch that `step` decides next."""
-        return self._epoch
-
 
     @property
     def undecided(self) -> int:
         """Tasks that nobody has decided yet."""
         return int((self.record.decided_by < 0).sum())
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch that `step` decides next."""
+        return self._epoch
 
     # -- time ---------------------------------------------------------------------------------------------------------
 

@@ -114,10 +114,6 @@ def _simulate(plan: Plan, profile: str, runs: Path, command_line: str, output: O
     return finish(runner.run(given_profile(profile)), output)
 
 
-def read_plan(folder: Path) -> Plan:
-    """The plan in a run's folder."""
-    from edgebed.trace.runs import PLAN_FILE
-    from orchestrator.plan_file import Plan
 def _replay(
     experiment: Path,
     hosts: Path | None,
@@ -144,6 +140,10 @@ def _replay(
     return finish_replay(reevaluate(source, targets, profile, runs, command_line, plan), output)
 
 
+def read_plan(folder: Path) -> Plan:
+    """The plan in a run's folder."""
+    from edgebed.trace.runs import PLAN_FILE
+    from orchestrator.plan_file import Plan
 
     return Plan.from_yaml(folder / PLAN_FILE)
 
