@@ -39,7 +39,7 @@ class Group:
 
     name: str
     variables: dict[str, Variable] = field(default_factory=dict)
-    hosts: list[str] = field(default_factory=list)
+    hosts: dict[str, None] = field(default_factory=dict)
     children: list[str] = field(default_factory=list)
 
 
@@ -146,8 +146,7 @@ def _read_hosts(inventory: AnsibleInventory, group: Group, pattern: str, content
         _note(inventory, path, str(error))
         return
     for name in names:
-        if name not in group.hosts:
-            group.hosts.append(name)
+        group.hosts[name] = None
         inventory.host_paths.setdefault(name, path)
         inventory.hosts[name] = inventory.hosts.get(name, {}) | _variables(content, path)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -228,16 +227,17 @@ def _task_lists(experiment: Experiment, devices: Sequence[str]) -> list[TaskList
     """The tasks of every seed and device; settings that change nothing about them share a list."""
     lists: list[TaskList] = []
     listed = 0
-    for seed, device in product(experiment.seeds, devices):
-        found: dict[str, TaskList] = {}
-        for setting in experiment.settings:
-            tasks = columns_of_setting(setting, seed, device)
-            name = checksum_of_columns(tasks, setting.workload, seed, device)
-            if name not in found:
-                listed += len(tasks)
-                found[name] = _task_list(tasks, name, seed, device, is_listed=listed <= INLINE_TASKS)
-            found[name].settings.append(setting.name)
-        lists += found.values()
+    for seed in experiment.seeds:
+        planned = [columns_of_setting(setting, seed, devices) for setting in experiment.settings]
+        for device, *columns in zip(devices, *planned, strict=True):
+            found: dict[str, TaskList] = {}
+            for setting, tasks in zip(experiment.settings, columns, strict=True):
+                name = checksum_of_columns(tasks, setting.workload, seed, device)
+                if name not in found:
+                    listed += len(tasks)
+                    found[name] = _task_list(tasks, name, seed, device, is_listed=listed <= INLINE_TASKS)
+                found[name].settings.append(setting.name)
+            lists += found.values()
     return lists if listed <= INLINE_TASKS else [msgspec.structs.replace(each, tasks=None) for each in lists]
 
 

@@ -21,7 +21,8 @@ from orchestrator.faults.schedule import FaultList, PlannedFault
 from orchestrator.inventory import Host, Inventory
 from orchestrator.placing import placed
 from orchestrator.plan_text import plan_from_text, plan_to_text
-from workloads.arrivals import PlannedColumns, PlannedTask, content_name, planned_columns, planned_tasks
+from orchestrator.planned_once import PLANNED
+from workloads.arrivals import PlannedColumns, PlannedTask, content_name, planned_tasks
 
 PLAN_VERSION = 1
 
@@ -322,13 +323,14 @@ def checksum_of_columns(tasks: PlannedColumns, workload: str, seed: int, device:
     return hashlib.sha256(f"[{','.join(rows)}]".encode()).hexdigest()
 
 
-def columns_of_setting(setting: Setting, seed: int, device: str) -> PlannedColumns:
-    """The tasks of `tasks_of_setting` as columns.
+def columns_of_setting(setting: Setting, seed: int, devices: Sequence[str]) -> list[PlannedColumns]:
+    """The tasks of `tasks_of_setting` as columns, of each device.
 
     Raises:
         BadInput: they are too many.
     """
-    return planned_columns(setting.arrival_settings, seed, device, epochs=setting.epochs, epoch_s=setting.epoch_s)
+    arrivals = setting.arrival_settings
+    return PLANNED.of_devices(arrivals, seed, devices, epochs=setting.epochs, epoch_s=setting.epoch_s)
 
 
 def tasks_of_setting(setting: Setting, seed: int, device: str) -> list[PlannedTask]:

@@ -17,7 +17,7 @@ Arrivals lie in ``(0, epochs * epoch_s]``. Those in ``(t - 1, t]`` epochs wait f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -222,23 +222,38 @@ def content_name(workload: str, seed: int, device_id: str, index: int) -> str:
 def planned_columns(
     settings: ArrivalSettings, seed: int, device_id: str, *, epochs: int, epoch_s: float
 ) -> PlannedColumns:
-    """The same tasks as `planned_tasks` has, as columns: for thousands of devices.
+    """The same tasks as `planned_tasks` has, as columns.
 
     Raises:
         BadInput: a setting is wrong, or more than `MAX_TASKS` would be planned.
     """
+    return planned_of_devices(settings, seed, [device_id], epochs=epochs, epoch_s=epoch_s)[0]
+
+
+def planned_of_devices(
+    settings: ArrivalSettings, seed: int, device_ids: Sequence[str], *, epochs: int, epoch_s: float
+) -> list[PlannedColumns]:
+    """`planned_columns` of each device: for thousands of them, as only what is random is drawn one by one.
+
+    Raises:
+        BadInput: a setting is wrong, or more than `MAX_TASKS` would be planned for one of them.
+    """
     settings.validate()
     _check_span(epochs, epoch_s)
-    offset_s, frames, deadline_s = _arrivals(settings, seed, device_id, epochs * epoch_s)
-    drawn = stream(seed, "frames", device_id).integers(
-        settings.frames_low, settings.frames_high + 1, size=len(offset_s)
-    )
-    return PlannedColumns(
-        offset_s=offset_s,
-        frames=np.where(frames > 0, frames, drawn),
-        deadline_s=np.where(np.isnan(deadline_s), settings.deadline_s, deadline_s),
-        epoch=epochs_of(offset_s, epoch_s, epochs),
-    )
+    offset_s, frames, deadline_s, counts = _arrivals(settings, seed, device_ids, epochs * epoch_s)
+    low, high = settings.frames_low, settings.frames_high + 1
+    drawn = [
+        stream(seed, "frames", device_id).integers(low, high, size=count)
+        for device_id, count in zip(device_ids, counts.tolist(), strict=True)
+    ]
+    frames = np.where(frames > 0, frames, np.concatenate(drawn)) if len(drawn) else frames
+    deadline_s = np.where(np.isnan(deadline_s), settings.deadline_s, deadline_s)
+    epoch = epochs_of(offset_s, epoch_s, epochs)
+    ends = np.cumsum(counts).tolist()
+    return [
+        PlannedColumns(offset_s[first:end], frames[first:end], deadline_s[first:end], epoch[first:end])
+        for first, end in zip([0, *ends], ends, strict=False)
+    ]
 
 
 def content_rng(seed: int, device_id: str, index: int) -> np.random.Generator:
@@ -265,31 +280,44 @@ def _check_span(epochs: int, epoch_s: float) -> None:
         raise BadInput(Problem(f"{epoch_s} must be a positive number", "epoch_s"))
 
 
+_Drawn = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]
+"""When tasks arrive, their frames (0: not said), and their deadlines (NaN: not said)."""
+
+
 def _arrivals(
-    settings: ArrivalSettings, seed: int, device_id: str, horizon_s: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Arrivals within the cell, in order; equal times keep the order they were drawn or written in.
+    settings: ArrivalSettings, seed: int, device_ids: Sequence[str], horizon_s: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Arrivals within the cell, device by device and in order; equal times keep the order they were drawn in.
 
     Returns:
-        When they arrive, their frames (0: not said), and their deadlines (NaN: not said).
+        As `_Drawn` has it, and how many each device has.
     """
-    rng = stream(seed, "arrivals", device_id)
-    if settings.kind == "trace":
-        rows = [row for row in settings.trace if row.device_id in (None, device_id) and row.seed in (None, seed)]
-        drawn_s = np.array([row.offset_s for row in rows], np.float64)
-        frames = np.array([row.frames or 0 for row in rows], np.int64)
-        deadline_s = np.array([math.nan if row.deadline_s is None else row.deadline_s for row in rows], np.float64)
-    else:
-        draw = _periodic if settings.kind == "periodic" else _poisson
-        all_s = draw(settings, rng, horizon_s)
-        drawn_s = all_s[all_s <= horizon_s + 2 * _TICK_TOLERANCE_S]
-        frames, deadline_s = np.zeros(len(drawn_s), np.int64), np.full(len(drawn_s), np.nan)
+    each = [_drawn(settings, seed, device_id, horizon_s) for device_id in device_ids]
+    owner = np.repeat(np.arange(len(each)), [len(drawn[0]) for drawn in each])
+    nothing: list[_Drawn] = [(np.zeros(0), np.zeros(0, np.int64), np.zeros(0))]
+    drawn_s, frames, deadline_s = (np.concatenate(column) for column in zip(*(each or nothing), strict=True))
     offset_s = _to_microseconds(drawn_s)
     kept = np.flatnonzero((offset_s > 0) & (offset_s <= horizon_s + _TICK_TOLERANCE_S))
-    if len(kept) > MAX_TASKS:
-        raise _too_many(len(kept))
-    order = kept[np.argsort(offset_s[kept], kind="stable")]
-    return offset_s[order], frames[order], deadline_s[order]
+    counts = np.bincount(owner[kept], minlength=len(each))
+    if counts.max(initial=0) > MAX_TASKS:
+        raise _too_many(int(counts.max()))
+    order = kept[np.lexsort((offset_s[kept], owner[kept]))]
+    return offset_s[order], frames[order], deadline_s[order], counts
+
+
+def _drawn(settings: ArrivalSettings, seed: int, device_id: str, horizon_s: float) -> _Drawn:
+    """A device's arrivals as they are drawn or written, not rounded and maybe some too many."""
+    if settings.kind == "trace":
+        rows = [row for row in settings.trace if row.device_id in (None, device_id) and row.seed in (None, seed)]
+        return (
+            np.array([row.offset_s for row in rows], np.float64),
+            np.array([row.frames or 0 for row in rows], np.int64),
+            np.array([math.nan if row.deadline_s is None else row.deadline_s for row in rows], np.float64),
+        )
+    draw = _periodic if settings.kind == "periodic" else _poisson
+    all_s = draw(settings, stream(seed, "arrivals", device_id), horizon_s)
+    drawn_s = all_s[all_s <= horizon_s + 2 * _TICK_TOLERANCE_S]
+    return drawn_s, np.zeros(len(drawn_s), np.int64), np.full(len(drawn_s), np.nan)
 
 
 def _to_microseconds(times_s: NDArray[np.float64]) -> NDArray[np.float64]:

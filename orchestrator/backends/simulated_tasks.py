@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.ingredients import FloatArray, IndexArray
+from orchestrator.planned_once import PLANNED
 from workloads.arrival_files import settings_from_plain
-from workloads.arrivals import planned_columns
 
 
 @dataclass(frozen=True, slots=False)
@@ -62,10 +62,8 @@ def tasks_of(cell: CellSpec) -> CellTasks:
     """The tasks that every device of a cell plans for itself."""
     settings = settings_from_plain(cell.arrivals)
     by_name = sorted(range(len(cell.devices)), key=lambda slot: cell.devices[slot])
-    lists = [
-        planned_columns(settings, cell.seed, cell.devices[slot], epochs=cell.epochs, epoch_s=cell.epoch_s)
-        for slot in by_name
-    ]
+    planned = PLANNED.of_devices(settings, cell.seed, cell.devices, epochs=cell.epochs, epoch_s=cell.epoch_s)
+    lists = [planned[slot] for slot in by_name]
     counts = [len(found) for found in lists]
     index = np.concatenate([np.arange(count) for count in counts])
     slot = np.repeat(np.array(by_name, np.int64), counts)
