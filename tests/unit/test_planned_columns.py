@@ -10,7 +10,15 @@ import pytest
 
 from edgebed.randomness import stream
 from orchestrator.plan_file import checksum, checksum_of_columns
-from workloads.arrivals import ArrivalSettings, TraceRow, planned_columns, planned_tasks
+from orchestrator.planned_once import PlannedOnce
+from workloads.arrivals import (
+    ArrivalSettings,
+    PlannedColumns,
+    TraceRow,
+    planned_columns,
+    planned_of_devices,
+    planned_tasks,
+)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**32, 2**64 + 5, 12345678901234567890123])
@@ -49,3 +57,43 @@ def test_the_checksum_of_columns_is_that_of_the_tasks(device: str, rate_per_s: f
     tasks = planned_tasks(settings, 3, device, workload="digits", epochs=20, epoch_s=0.5)
     columns = planned_columns(settings, 3, device, epochs=20, epoch_s=0.5)
     assert checksum_of_columns(columns, "digits", 3, device) == checksum(tasks)
+
+
+_TRACE = tuple(TraceRow(offset_s, device_id=name) for offset_s, name in ((3.0, "pi-2"), (1.0, None), (0.5, "pi-2")))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ArrivalSettings(deadline_s=0.1, kind="poisson", rate_per_s=0.2, frames_low=1, frames_high=9),
+        ArrivalSettings(deadline_s=0.1, period_s=0.7, jitter_s=0.3, frames_low=1, frames_high=9),
+        ArrivalSettings(deadline_s=0.1, kind="trace", trace=_TRACE, frames_low=1, frames_high=9),
+    ],
+    ids=lambda settings: settings.kind,
+)
+def test_many_devices_plan_what_each_plans_for_itself(settings: ArrivalSettings) -> None:
+    devices = [f"pi-{number}" for number in range(20)]
+    for device, found in zip(devices, planned_of_devices(settings, 3, devices, epochs=20, epoch_s=0.5), strict=True):
+        alone = planned_columns(settings, 3, device, epochs=20, epoch_s=0.5)
+        for name in ("offset_s", "frames", "deadline_s", "epoch"):
+            assert getattr(found, name).tolist() == getattr(alone, name).tolist()
+        assert (np.diff(found.offset_s) >= 0).all()
+
+
+def test_no_device_plans_nothing() -> None:
+    settings = ArrivalSettings(deadline_s=0.1, period_s=1.0)
+    assert planned_of_devices(settings, 3, [], epochs=20, epoch_s=0.5) == []
+
+
+def test_what_was_planned_is_kept_and_the_oldest_goes() -> None:
+    settings = ArrivalSettings(deadline_s=0.1, period_s=1.0, phase_s=1.0)
+    planned = PlannedOnce(most_tasks=25)
+
+    def of(seed: int) -> list[PlannedColumns]:
+        return planned.of_devices(settings, seed, ["pi-1"], epochs=10, epoch_s=1.0)
+
+    first, second = of(1), of(2)
+    assert [of(1) is first, of(2) is second] == [True, True]
+    third = of(3)  # 30 tasks
+    assert [of(3) is third, of(2) is second, of(1) is first] == [True, True, False]
+    assert of(1)[0].offset_s.tolist() == first[0].offset_s.tolist() == [float(tick) for tick in range(1, 11)]
