@@ -73,7 +73,8 @@ SELECT one.policy, count(*) AS tasks,
        avg(abs(other.latency_s - one.latency_s)) FILTER (one.outcome = 'done' AND other.outcome = 'done') AS absolute_s,
        avg(one.latency_s) FILTER (one.outcome = 'done' AND other.outcome = 'done') AS recorded_s
 FROM one JOIN other USING (cell_id, key)
-WHERE NOT list_has_any(one.flags, ['warm_up', 'unplanned']) AND one.reason IS DISTINCT FROM 'not_run'
+WHERE NOT list_has_any(one.flags, ['warm_up', 'unplanned'])
+  AND coalesce(one.reason, '') NOT IN ('not_run', 'not_needed')
 GROUP BY one.policy ORDER BY one.policy
 """
 

@@ -1,6 +1,6 @@
 """The recorded day in order of time: every task with the ingredients that some cell of that day recorded for it.
 
-DuckDB sorts on disk and gives it out epochs at a time, so that memory does not grow with the trace.
+It is read some devices at a time and given out epochs at a time, so that memory does not grow with the trace.
 """
 
 from __future__ import annotations
@@ -8,23 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebed.errors import BadInput
 from edgebed.protocol.messages import CHUNK_BYTES, WINDOW_CHUNKS
 from edgebed.simulation.testbed.ingredients import OUTCOMES, FloatArray, IndexArray
 from edgebed.trace.runs import sql_file, sql_text
 from edgebed.types import BoolArray, Site
 from orchestrator.plan_file import PlannedCell
 from orchestrator.replay.source import Day, Source, is_timed_sql, timed_sql
+from orchestrator.replay.spill import Spill
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 BATCH_TASKS = 65_536
 """Tasks that are in memory at a time, about; whole epochs."""
+
+_READ_TASKS = 65_536
+"""Tasks that are read at a time, about; whole devices."""
 
 NO_ROW = -1
 
@@ -43,6 +49,7 @@ class Batch:
         uplink_s, hold_s, server_s, downlink_s, edge_row: ``[n, servers]``, likewise for all frames at a server.
         refusal_s: until a refusal would be known.
         is_timed: its stages were recorded, or it is not done and has none.
+        is_decided: somebody decided about it; else it never got that far on the recorded day, under any policy.
     """
 
     first: int
@@ -72,19 +79,16 @@ class Batch:
     edge_row: IndexArray
     refusal_s: FloatArray
     is_timed: BoolArray
+    is_decided: BoolArray = field(init=False)
     bounds: IndexArray = field(init=False)
 
     def __post_init__(self) -> None:
-        """Find where each epoch begins."""
+        """Find what was decided, and where each epoch begins."""
+        self.is_decided = (self.site >= 0) & np.isfinite(self.decision_s)
         self.bounds = np.searchsorted(self.epoch, np.arange(self.epochs[0], self.epochs[1] + 1))
 
     def __len__(self) -> int:
         return len(self.row)
-
-    @property
-    def is_decided(self) -> BoolArray:
-        """Somebody decided about it; else it never got that far on the recorded day, under any policy."""
-        return (self.site >= 0) & np.isfinite(self.decision_s)
 
     def of_epoch(self, epoch: int) -> slice:
         """Positions of the tasks that arrived in an epoch."""
@@ -93,108 +97,140 @@ class Batch:
 
 
 class RecordedDay:
-    """A day, laid out on disk; one policy's cell of it is the record that rows are compared with.
+    """A day, in order of time; one policy's cell of it is the record that rows are compared with.
+
+    The table of tasks has them device by device. They are read some devices at a time, each with what other cells of
+    the day recorded of it, and put aside by epochs, which are then taken one after another.
 
     Args:
-        connection: to a database on disk.
+        connection: to a database.
         source: the run.
         day: which.
         record: its cell that is compared with.
+        folder: where tasks are put aside; None: in memory.
 
     Attributes:
         start_s: of the cell, run clock. tasks: how many there are.
         has_others: some ingredients come from other cells of the day.
         is_plain: no task was split.
+
+    Raises:
+        BadInput: a cell of the day has a task twice.
     """
 
-    def __init__(self, connection: DuckDBPyConnection, source: Source, day: Day, record: PlannedCell) -> None:
+    def __init__(
+        self,
+        connection: DuckDBPyConnection,
+        source: Source,
+        day: Day,
+        record: PlannedCell,
+        folder: Path | None = None,
+    ) -> None:
         self._connection, self.source, self.day, self.record = connection, source, day, record
         plan = source.trace.plan
         self.devices = [host.name for host in plan.devices]
         self.servers = [host.name for host in plan.edge_servers]
-        self.epochs = record.setting.epochs
         self.has_others = len(day.cells) > 1
-        self._lay_out()
+        self._look_at()
         counted = connection.execute(
-            "SELECT count(*), count(*) FILTER (site = 2), min(arrived_s - epoch * ?), max(epoch) FROM day",
+            "SELECT count(*), count(*) FILTER (requested_site = 'split'), min(arrived_s - epoch * ?), max(epoch) "  # noqa: S608
+            f"FROM src JOIN device ON device.name = src.device_id WHERE {self._is_own}",
             (record.setting.epoch_s,),
         ).fetchone()
         assert counted is not None
         self.tasks, splits, begin_s, last = counted
         self.is_plain = splits == 0
-        self.epochs = max(self.epochs, 0 if last is None else last + 1)
-        self.start_s = self._start_s(begin_s)
+        self.epochs = max(record.setting.epochs, 0 if last is None else last + 1)
         self._batch_epochs = max(1, math.floor(BATCH_TASKS * self.epochs / max(1, self.tasks)))
+        self._aside = Spill(_fields(len(self.servers)), folder)
+        self._put_aside()
+        self.start_s = self._start_s(begin_s)
 
-    def _lay_out(self) -> None:
+    def _look_at(self) -> None:
+        """Make the views that queries are about."""
         connection = self._connection
-        connection.execute("CREATE OR REPLACE TABLE device (slot INTEGER, name VARCHAR)")
-        for slot, name in enumerate(self.devices):
-            connection.execute("INSERT INTO device VALUES (?, ?)", (slot, name))
+        rows = ", ".join(f"({slot}, {sql_text(name)})" for slot, name in enumerate(self.devices))
+        connection.execute(f"CREATE OR REPLACE TABLE device AS FROM (VALUES {rows}) AS t(slot, name)")
         file = sql_file(self.source.tasks_file)
         names = ", ".join(sql_text(cell.cell_id) for cell in self.day.cells)
         connection.execute(
             "CREATE OR REPLACE VIEW src AS SELECT *, file_row_number AS row, substr(task_id, len(cell_id) + 2) AS key "  # noqa: S608
             f"FROM read_parquet({file}, file_row_number = true) WHERE cell_id IN ({names})"
         )
+
+    @property
+    def _is_own(self) -> str:
+        """Condition on a row of the record that it is replayed."""
         own = sql_text(self.record.cell_id)
-        if self.has_others:
-            self._gather(own)
+        return f"cell_id = {own} AND arrived_s IS NOT NULL AND NOT list_contains(flags, 'unplanned')"
+
+    def _put_aside(self) -> None:
+        """Read the day, and put its tasks aside by epochs."""
         ingredients, joins = self._ingredients()
-        connection.execute(
-            "CREATE OR REPLACE TABLE day AS SELECT src.row, device.slot, "  # noqa: S608
-            "coalesce(TRY_CAST(split_part(src.key, '/', -1) AS BIGINT), 0) AS number, src.epoch, src.arrived_s, "
-            "src.frames, src.payload_bytes, src.deadline_s, "
+        selected = (
+            "src.row, device.slot, coalesce(TRY_CAST(split_part(src.key, '/', -1) AS BIGINT), 0) AS number, src.epoch, "
+            "src.arrived_s, src.frames, src.payload_bytes, src.deadline_s, "
             f"{_code('src.requested_site', [site.label for site in Site])} AS site, "
             f"{_code('src.requested_server', self.servers)} AS server, src.requested_channel AS channel, "
             "src.edge_fraction AS fraction, src.decision_s, src.decision_compute_s AS compute_s, "
             f"{_code('src.outcome', [each.value for each in OUTCOMES])} AS outcome, src.latency_s, "
-            f"(src.outcome <> 'done' OR {is_timed_sql('src.')}) AS is_timed, "
-            f"{ingredients} FROM src JOIN device ON device.name = src.device_id {joins} "
-            f"WHERE src.cell_id = {own} AND src.arrived_s IS NOT NULL AND NOT list_contains(src.flags, 'unplanned') "
-            "ORDER BY src.epoch, src.arrived_s, device.slot, src.row"
+            f"(src.outcome <> 'done' OR {is_timed_sql('src.')}) AS is_timed, {ingredients}"
         )
+        for some in self._some_devices():
+            found = self._connection.execute(
+                f"SELECT {selected} FROM (FROM src WHERE {self._is_own} AND epoch >= 0 AND {some}) AS src "  # noqa: S608
+                f"JOIN device ON device.name = src.device_id {joins.replace('<some>', some)}"
+            ).fetchnumpy()
+            columns = {
+                name: _whole(found[name], 0 if name == "channel" else NO_ROW) if kind == "i8" else _numbers(found[name])
+                for name, kind in _fields(len(self.servers)).items()
+                if kind != "?"
+            }
+            columns["is_timed"] = np.asarray(found["is_timed"], np.bool_)
+            if len(np.unique(columns["row"])) < len(columns["row"]):
+                raise BadInput(
+                    f"{self.source.tasks_file}: has a task twice in a cell with seed {self.day.seed}, so nobody knows "
+                    "which row is meant; task_id must be unique: import the trace again"
+                )
+            self._aside.add(columns, columns["epoch"] // self._batch_epochs)
 
-    def _gather(self, own: str) -> None:
-        """What each cell of the day recorded of a task at a site; the record's own first, then in the plan's order."""
-        order = ", ".join(sql_text(cell.cell_id) for cell in self.day.cells)
-        rank = f"CASE WHEN cell_id = {own} THEN 0 ELSE list_position([{order}], cell_id) END"
-        best = f"(SELECT *, {rank} AS rank FROM src WHERE outcome = 'done' AND site = "  # noqa: S608  (names, quoted)
-        self._connection.execute(
-            "CREATE OR REPLACE TABLE here AS SELECT key, arg_min(row, rank) AS row, "  # noqa: S608
-            "arg_min(device_compute_s, rank) AS device_compute_s "
-            f"FROM {best}'device' AND {timed_sql('device')}) GROUP BY key"
-        )
-        self._connection.execute(
-            "CREATE OR REPLACE TABLE there AS SELECT key, server, arg_min(row, rank) AS row, "  # noqa: S608
-            "arg_min(uplink_s, rank) AS uplink_s, arg_min(server_compute_s, rank) AS server_compute_s, "
-            "arg_min(downlink_s, rank) AS downlink_s, arg_min(coalesce(link_rate_bps, 0), rank) AS rate_bps "
-            f"FROM {best}'edge' AND {timed_sql('edge')}) GROUP BY key, server"
-        )
+    def _some_devices(self) -> list[str]:
+        """Conditions on devices, each for as many as are read at a time."""
+        counted = self._connection.execute(
+            f"SELECT device_id, count(*) FROM src WHERE {self._is_own} GROUP BY device_id ORDER BY device_id"  # noqa: S608
+        ).fetchall()
+        bounds: list[tuple[str, str]] = []
+        tasks = _READ_TASKS
+        for name, count in counted:
+            tasks += count
+            if tasks > _READ_TASKS:
+                bounds.append((name, name))
+                tasks = count
+            bounds[-1] = (bounds[-1][0], name)
+        return [f"device_id BETWEEN {sql_text(first)} AND {sql_text(last)}" for first, last in bounds]
 
     def _ingredients(self) -> tuple[str, str]:
-        """Columns with the ingredients, and the joins that they need."""
-        if not self.has_others:
-            here = f"src.outcome = 'done' AND src.site = 'device' AND {timed_sql('device', 'src.')}"
-            parts = [
-                f"CASE WHEN {here} THEN src.device_compute_s END AS device_s, CASE WHEN {here} THEN src.row END dr"
-            ]
-            for index, name in enumerate(self.servers):
-                there = f"src.outcome = 'done' AND src.site = 'edge' AND src.server = {sql_text(name)}"
-                there += f" AND {timed_sql('edge', 'src.')}"
-                parts += [
-                    f"CASE WHEN {there} THEN src.{column} END AS {short}{index}"
-                    for column, short in (*_EDGE, ("row", "er"), ("link_rate_bps", "rate"))
-                ]
-            return ", ".join(parts), ""
-        parts, joins = ["here.device_compute_s AS device_s, here.row AS dr"], ["LEFT JOIN here ON here.key = src.key"]
+        """Columns with the ingredients, and the joins that they need.
+
+        They are those of the first cell that recorded the task at that site: the record's own, then the others in the
+        plan's order.
+        """
+        others = [cell.cell_id for cell in self.day.cells if cell.cell_id != self.record.cell_id]
+        tables = ["src", *(f"c{number}" for number in range(len(others)))]
+        here = [_was_at("device", table) for table in tables]
+        parts = [_first(here, [f"{table}.device_compute_s" for table in tables]) + " AS device_s"]
+        parts.append(_first(here, [f"{table}.row" for table in tables]) + " AS dr")
         for index, name in enumerate(self.servers):
-            joins.append(
-                f"LEFT JOIN there AS there{index} ON there{index}.key = src.key AND there{index}.server = "
-                f"{sql_text(name)}"
-            )
-            columns = (*_EDGE, ("row", "er"), ("rate_bps", "rate"))
-            parts += [f"there{index}.{column} AS {short}{index}" for column, short in columns]
+            there = [f"{_was_at('edge', table)} AND {table}.server = {sql_text(name)}" for table in tables]
+            parts += [
+                _first(there, [f"{table}.{column}" for table in tables]) + f" AS {short}{index}"
+                for column, short in (*_EDGE, ("row", "er"), ("link_rate_bps", "rate"))
+            ]
+        joins = [
+            f"LEFT JOIN (FROM src WHERE cell_id = {sql_text(other)} AND outcome = 'done' AND <some>) AS c{number} "
+            f"ON c{number}.key = src.key"
+            for number, other in enumerate(others)
+        ]
         return ", ".join(parts), " ".join(joins)
 
     def _start_s(self, begin_s: float) -> float:
@@ -202,72 +238,81 @@ class RecordedDay:
 
         A foreign trace may not be the one that its plan makes; then the begin of the epochs that its tasks have.
         """
-        found = self._connection.execute("SELECT slot, number, arrived_s, frames FROM day LIMIT 1").fetchone()
-        if found is None:
+        batch = next((batch for batch in self.batches() if len(batch)), None)
+        if batch is None:
             return 0.0
-        slot, number, arrived_s, frames = found
-        planned = self.record.planned_tasks(self.devices[slot])
+        number, arrived_s, frames = int(batch.number[0]), float(batch.arrived_s[0]), int(batch.frames[0])
+        planned = self.record.planned_tasks(self.devices[batch.slot[0]])
         if number < len(planned) and planned[number].frames == frames:
-            return float(arrived_s - planned[number].offset_s)
+            return arrived_s - planned[number].offset_s
         return float(begin_s)
 
     def batches(self) -> Iterator[Batch]:
         """All of it, in order of time."""
         first = 0
-        for epoch in range(0, self.epochs, self._batch_epochs):
-            end = min(self.epochs, epoch + self._batch_epochs)
-            found = self._connection.execute(
-                "SELECT * FROM day WHERE epoch >= ? AND epoch < ? ORDER BY epoch, arrived_s, slot, row", (epoch, end)
-            ).fetchnumpy()
-            batch = self._batch(first, (epoch, end), found)
+        for number, epoch in enumerate(range(0, self.epochs, self._batch_epochs)):
+            rows = self._aside.part(number)
+            rows = rows[np.lexsort((rows["row"], rows["slot"], rows["arrived_s"], rows["epoch"]))]
+            batch = self._batch(first, (epoch, min(self.epochs, epoch + self._batch_epochs)), rows)
             first += len(batch)
             yield batch
 
-    def _batch(self, first: int, epochs: tuple[int, int], found: dict[str, Any]) -> Batch:
-        def edge(short: str) -> FloatArray:
-            columns = [_numbers(found[f"{short}{index}"]) for index in range(len(self.servers))]
-            return np.stack(columns, axis=1) if columns else np.zeros((len(found["row"]), 0))
+    def _batch(self, first: int, epochs: tuple[int, int], rows: NDArray[Any]) -> Batch:
+        def column(name: str) -> NDArray[Any]:
+            return np.ascontiguousarray(rows[name])
 
-        payload = _numbers(found["payload_bytes"])
+        def edge(short: str, kind: str = "f8") -> NDArray[Any]:
+            columns = [rows[f"{short}{index}"] for index in range(len(self.servers))]
+            return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), kind)
+
+        payload = column("payload_bytes")
         uplink_s, rate_bps = edge("up"), np.nan_to_num(edge("rate"))
-        count = len(payload)
         hold_s = np.minimum(uplink_s, holding_s(payload[:, None], rate_bps, uplink_s))
-        if self.record.setting.channels.model != "none":
-            # The channel is granted anew: what remains is what an upload took beyond the rate that it was granted.
+        if self.record.setting.channels.model == "share":
+            # The channel is shared anew: what remains is what an upload took beyond the rate that it was granted.
             uplink_s = np.maximum(0.0, uplink_s - hold_s)
             hold_s = np.where(np.isnan(uplink_s), np.nan, 0.0)
         return Batch(
             first=first,
             epochs=epochs,
-            row=_whole(found["row"]),
-            slot=_whole(found["slot"]),
-            number=_whole(found["number"]),
-            epoch=_whole(found["epoch"]),
-            arrived_s=_numbers(found["arrived_s"]),
-            frames=_whole(found["frames"]),
+            **{name: column(name) for name in _PLAIN},
             payload_bytes=payload,
-            deadline_s=_numbers(found["deadline_s"]),
-            site=_whole(found["site"]),
-            server=_whole(found["server"]),
-            channel=_whole(found["channel"], 0),
-            fraction=_numbers(found["fraction"]),
-            decision_s=_numbers(found["decision_s"]),
-            compute_s=_numbers(found["compute_s"]),
-            outcome=_whole(found["outcome"]),
-            latency_s=_numbers(found["latency_s"]),
-            device_s=_numbers(found["device_s"]),
-            device_row=_whole(found["dr"]),
+            device_row=column("dr"),
             uplink_s=uplink_s,
             hold_s=hold_s,
             server_s=edge("srv"),
             downlink_s=edge("down"),
-            edge_row=_whole(edge("er")),
-            refusal_s=np.full(count, np.nan),
-            is_timed=np.asarray(found["is_timed"], np.bool_),
+            edge_row=edge("er", "i8"),
+            refusal_s=np.full(len(rows), np.nan),
         )
 
 
 _EDGE = (("uplink_s", "up"), ("server_compute_s", "srv"), ("downlink_s", "down"))
+
+_PLAIN = {
+    **dict.fromkeys(("row", "slot", "number", "epoch", "frames", "site", "server", "channel", "outcome"), "i8"),
+    **dict.fromkeys(("arrived_s", "deadline_s", "fraction", "decision_s", "compute_s", "latency_s", "device_s"), "f8"),
+    "is_timed": "?",
+}
+"""Columns that a batch has as they are."""
+
+
+def _fields(servers: int) -> dict[str, str]:
+    """Columns of a task that is put aside."""
+    fields = _PLAIN | {"payload_bytes": "f8", "dr": "i8"}
+    for index in range(servers):
+        fields |= {f"{short}{index}": "f8" for short in ("up", "srv", "down", "rate")} | {f"er{index}": "i8"}
+    return fields
+
+
+def _was_at(site: str, table: str) -> str:
+    """Condition on a row that a site recorded all that its task took there."""
+    return f"{table}.outcome = 'done' AND {table}.site = '{site}' AND {timed_sql(site, f'{table}.')}"
+
+
+def _first(conditions: Sequence[str], values: Sequence[str]) -> str:
+    cases = (f"WHEN {condition} THEN {value}" for condition, value in zip(conditions, values, strict=True))
+    return f"CASE {' '.join(cases)} END"
 
 
 def holding_s(size_bytes: FloatArray, rate_bps: FloatArray, uplink_s: FloatArray) -> FloatArray:

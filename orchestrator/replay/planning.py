@@ -132,6 +132,7 @@ def planned(source: Source, targets: Sequence[Target], backend: str, **changes: 
         "listed_cells": cells,
         "seeds": list(dict.fromkeys(cell.seed for cell in cells)),
         "settings": [setting for setting in plan.settings if setting.name in used],
+        "stop": None,  # it had its say when the cells were run that are replayed
     }
     return with_hash(msgspec.structs.replace(plan, **fields | changes))
 

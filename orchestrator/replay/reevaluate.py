@@ -167,7 +167,7 @@ class _Work:
         attempt = Attempt(cell_id=cell.cell_id, attempt=1, serial=serial, state="running")
         self._attempts.save(attempt)
         day = self._day_of(cell)
-        recorded = RecordedDay(connection, self._source, day, self._record_of(day, cell))
+        recorded = RecordedDay(connection, self._source, day, self._record_of(day, cell), scratch / "day")
         self._progress.begin(cell.cell_id)
         spec = cell.spec(serial, 1)
         made = _Cell(self, connection, writer, scratch, recorded, spec)

@@ -154,7 +154,7 @@ def _rows_by_cell(trace: Trace) -> dict[str, tuple[int, ...]]:
             described = connection.execute(f"DESCRIBE FROM read_parquet({sql_file(path)})").fetchall()
             _check_columns(path, {name: kind for name, kind, *_ in described})
             found = connection.execute(
-                "SELECT cell_id, count(*), count(*) FILTER (reason IS DISTINCT FROM 'not_run'), "  # noqa: S608
+                "SELECT cell_id, count(*), count(*) FILTER (coalesce(reason, '') NOT IN ('not_run', 'not_needed')), "  # noqa: S608
                 f"count(*) FILTER ({_DECIDED}), count(*) FILTER ({_DECIDED} AND outcome = 'done'), "
                 f"count(*) FILTER ({_DECIDED} AND outcome = 'done' AND {is_timed_sql()}), "
                 "sum(latency_s + server_compute_s + arrived_s) "
