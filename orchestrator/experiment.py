@@ -19,6 +19,7 @@ from edgebed.protocol.messages import MAX_HEADER_BYTES
 from orchestrator.documents import Document, KeyPath, Origin, dotted, load_document, parse_value
 from orchestrator.experiment_file import ExperimentFile, PlacementName, Registered, spelt_out
 from orchestrator.faults.schedule import FaultRule
+from orchestrator.stop_rule import StopRule
 from orchestrator.sweep import Change, combine
 from orchestrator.validation import problems_of, raise_problems
 from workloads.arrival_files import settings_from_plain, settings_to_plain
@@ -123,6 +124,7 @@ class Experiment:
         workload_sources, policy_sources: the files that workloads and policies need.
         profile: path of the profile that it is simulated with; empty: what boards and workload state.
         devices: only the first so many of the hosts file take part; None: all.
+        stop: when its run ends before the last cell; None: it does not.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Experiment:
     policy_sources: tuple[PolicySource, ...] = ()
     profile: str = ""
     devices: int | None = None
+    stop: StopRule | None = None
 
     def options_here(self, policy: PlannedPolicy) -> dict[str, Any]:
         """A policy's options for this machine, with paths where hosts get checksums."""
@@ -195,6 +198,15 @@ def _spelt_out(document: Document) -> Document:
     return replace(document, data=spelt_out(document.data))
 
 
+def _with_scenario(document: Document, folder: Path) -> Document:
+    """A document with what its scenario says for the keys that it leaves out."""
+    if document.data.get("scenario") is None:
+        return document
+    from orchestrator.experiment_scenario import filled  # here: few experiments have one
+
+    return filled(document, folder)
+
+
 def read_experiment(document: Document, folder: Path) -> Experiment:
     """The experiment that a document describes.
 
@@ -216,6 +228,7 @@ def read_experiment(document: Document, folder: Path) -> Experiment:
             changed = _spelt_out(document)
             for change in changes:
                 changed = _spelt_out(changed.with_value(change.path, change.value, change.origin))
+            changed = _with_scenario(changed, folder)
             file, arrivals = _check(changed, registered, folder)
             setting = _setting(name, changes, file, arrivals)
             settings.append(msgspec.structs.replace(setting, workload_options=files.pack(setting, changed)))
@@ -236,6 +249,7 @@ def read_experiment(document: Document, folder: Path) -> Experiment:
         workload_sources=tuple(files.sources),
         policy_sources=sources,
         devices=file.devices,
+        stop=file.stop.rule(),
     )
 
 

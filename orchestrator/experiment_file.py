@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
@@ -15,6 +15,7 @@ from edgebed.simulation.radio.between_hosts import RadioSettings
 from orchestrator.documents import KeyPath
 from orchestrator.faults import file as faults_file
 from orchestrator.faults.file import FaultChoice
+from orchestrator.stop_file import StopChoice
 from orchestrator.validation import Name, Strict, unknown_name
 from workloads import load_workload, workload_names
 
@@ -71,16 +72,6 @@ def check_policy_name(name: str, info: ValidationInfo) -> str:
     if name not in known:
         raise ValueError(unknown_name("policy", name, known))
     return name
-
-
-def _not_yet(what: str, value: Any) -> Any:
-    if value:
-        raise ValueError(f"{what} not available yet; leave the key out")
-    return value
-
-
-def _unavailable(what: str) -> AfterValidator:
-    return AfterValidator(partial(_not_yet, what))
 
 
 class WorkloadChoice(Strict):
@@ -199,12 +190,19 @@ class TimeoutChoice(Strict):
     prepare_s: Seconds = 120.0
 
 
+class ScenarioChoice(Strict):
+    """``scenario``: a name, or a name and its parameters, in ``parameters`` or beside it."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
 class ExperimentFile(Strict):
     """One experiment, as written."""
 
     name: Name = Field(description="names the folder of its runs")
     workload: WorkloadChoice = Field(description="what is computed, see `edgebed list workloads`")
-    scenario: Annotated[str | None, _unavailable("scenarios are")] = None
+    scenario: ScenarioChoice | None = Field(default=None, description="whose settings are defaults here: dc-drl, say")
     placement: PlacementName = "controller"
     deadline_s: Seconds = Field(description="seconds that a task may take")
     arrivals: dict[str, Any] = Field(description="how tasks arrive, for example {kind: poisson, rate_per_s: 2}")
@@ -224,7 +222,7 @@ class ExperimentFile(Strict):
     profile: str | None = Field(default=None, description="from `edgebed calibrate`, for backends without hosts")
     on_refusal: Literal["fail", "local"] = "fail"
     timeouts: TimeoutChoice = TimeoutChoice()
-    stop: Annotated[dict[str, Any] | None, _unavailable("conditions that end a cell early are")] = None
+    stop: StopChoice = StopChoice()
     faults: list[FaultChoice] = Field(default_factory=list, max_length=1000)
     sweep: dict[str, Any] | None = None
 
@@ -260,6 +258,10 @@ class ExperimentFile(Strict):
             yield ("channels", "rate_bps"), text
         if self.profile is not None and self.backend == "hosts":
             yield ("profile",), f"is only for backends 'simulated' and 'replayed'; the backend is {self.backend!r}"
+        if self.stop.half_width is not None and len(self.policies) < 2:
+            yield ("stop", "half_width"), "is about pairs of policies; the experiment has one"
+        if self.stop.rule() is not None and self.backend == "replayed":
+            yield ("stop",), "is for backends 'hosts' and 'simulated'; a recorded day is decided anew as it is"
         for index, policy in enumerate(self.policies):
             placement = self.placement_of(policy)
             if policy.learn is not None and placement != "controller":
@@ -283,7 +285,9 @@ def spelt_out(data: dict[str, Any]) -> dict[str, Any]:
     """A file's data with its short forms in their long form: a bare name, a bare number of channels."""
     long = dict(data)
     if isinstance(long.get("workload"), str | dict):
-        long["workload"] = _workload_spelt_out(long["workload"])
+        long["workload"] = _named_spelt_out(long["workload"], WorkloadChoice, "options")
+    if isinstance(long.get("scenario"), str | dict):
+        long["scenario"] = _named_spelt_out(long["scenario"], ScenarioChoice, "parameters")
     if isinstance(long.get("policies"), list):
         long["policies"] = [_policy_spelt_out(each) for each in long["policies"]]
     long["faults"] = faults_file.spelt_out(long.get("faults"))
@@ -310,16 +314,16 @@ def _policy_spelt_out(given: Any) -> Any:
     return long
 
 
-def _workload_spelt_out(given: str | dict[str, Any]) -> dict[str, Any]:
-    """A workload's options may stand beside its name: ``{name: onnx_images, model: my.onnx}``."""
+def _named_spelt_out(given: str | dict[str, Any], kind: type[Strict], inside: str) -> dict[str, Any]:
+    """What belongs into one key may stand beside the name: ``{name: onnx_images, model: my.onnx}``."""
     if isinstance(given, str):
         return {"name": given}
-    beside = {key: value for key, value in given.items() if key not in WorkloadChoice.model_fields}
-    options = given.get("options") or {}
+    beside = {key: value for key, value in given.items() if key not in kind.model_fields}
+    options = given.get(inside) or {}
     if not beside or "name" not in given or not isinstance(options, dict):
         return given
     # What a sweep or --set changes comes beside the name, and counts.
-    return {"name": given["name"], "options": options | beside}
+    return {"name": given["name"], inside: options | beside}
 
 
 # `reward:` with nothing below it is how YAML writes an empty mapping.

@@ -123,6 +123,7 @@ def plan_of(experiment: Experiment, inventory: Inventory) -> Plan:
         task_lists=lists,
         fault_lists=plan_faults(experiment, inventory),
         profile=_profile_checksum(experiment),
+        stop=experiment.stop,
     )
     return with_hash(with_hosts(plan, inventory))
 

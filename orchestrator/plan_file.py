@@ -22,6 +22,7 @@ from orchestrator.inventory import Host, Inventory
 from orchestrator.placing import placed
 from orchestrator.plan_text import plan_from_text, plan_to_text
 from orchestrator.planned_once import PLANNED
+from orchestrator.stop_rule import StopRule
 from workloads.arrivals import PlannedColumns, PlannedTask, content_name, planned_tasks
 
 PLAN_VERSION = 1
@@ -92,6 +93,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         controller: name of the edge server that the controller runs beside.
         boards: content of the board files, by name.
         profile: checksum of the profile that a simulated run was given; empty: what boards and workload state.
+        stop: when the run ends before its last cell; None: it does not.
     """
 
     plan_version: int = PLAN_VERSION
@@ -120,6 +122,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     task_lists: list[TaskList] = msgspec.field(name="tasks")
     fault_lists: list[FaultList] = msgspec.field(name="faults", default_factory=list)
     profile: str = ""
+    stop: StopRule | None = None
 
     @property
     def cells(self) -> list[PlannedCell]:
@@ -390,4 +393,6 @@ def _plain(plan: Plan) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(plan)
     for host in (*plain["edge_servers"], *plain["devices"]):
         del host["ssh_key_file"]
+    if plan.stop is None:
+        del plain["stop"]  # so that the plans of experiments without the key have the hash that they always had
     return plain

@@ -10,6 +10,7 @@ from typing import Any
 from edgebed.trace.runs import Run
 from orchestrator.faults.schedule import BEGIN, FAILED
 from orchestrator.recognition import Recognition
+from orchestrator.stop_rule import read_stop_state
 from orchestrator.verdict import SUSPECT_CLOCK_ERROR_S, RunFacts, Standing, Verdict
 
 INCIDENTS = ("policy_failed", "bad_decision", "meter_failed", "meter_lost", "meters_disagree", "stalled")
@@ -87,6 +88,7 @@ def gather_facts(run: Run, planned: int, problems: Sequence[str] = ()) -> RunFac
         incidents={kind: kinds.count(kind) for kind in INCIDENTS if kind in kinds},
         problems=tuple(problems),
         source=_of_source(run),
+        stopped=read_stop_state(run.path).text,
         **numbers,
     )
 

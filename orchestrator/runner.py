@@ -2,8 +2,8 @@
 
 ::
 
-    planned ──▶ running ──▶ complete      every cell came to its end
-                        ├─▶ incomplete    someone asked to stop; `edgebed resume` goes on
+    planned ──▶ running ──▶ complete      every cell came to its end, but for those that ``stop`` made superfluous
+                        ├─▶ incomplete    someone asked to stop, and `edgebed resume` goes on; or ``stop.run_s`` did
                         └─▶ failed        it could not go on; `edgebed resume` tries again
 
 However it ends, rows and logs are collected, the tables are written, and no program and no key is left behind. Only
@@ -36,6 +36,7 @@ from orchestrator.provision.settings import Pace
 from orchestrator.remote.base import Remote
 from orchestrator.run_folder import covers_all_tasks, exclusive
 from orchestrator.sealing import seal_run
+from orchestrator.stopping import Stopping
 
 if TYPE_CHECKING:
     from orchestrator.report.summary import Summary
@@ -172,6 +173,8 @@ class _Work:
             connect=runner.connect,
         )
         self.attempts = self._hosts.attempts
+        self._stopping = Stopping(self._folder, self._plan, self.attempts)
+        self._began_s = runner.clock.now_s()
         self._session = self._hosts.session
         self._backend = HostsBackend(lambda: self._hosts)
         self._software: Future[Software] | None = None
@@ -184,7 +187,8 @@ class _Work:
 
     def go(self, *, is_new: bool) -> None:
         """Run what is missing; how far that came is in the attempts."""
-        if not is_new and not self.attempts.missing and not self._hosts.own_folder.exists():
+        is_run = not self.attempts.missing or self._stopping.has_ended_it
+        if not is_new and is_run and not self._hosts.own_folder.exists():
             return  # only the tables were still to be written
         self._save("running")
         self._hosts.journal.note("run_started" if is_new else "run_resumed")
@@ -242,6 +246,8 @@ class _Work:
 
     def _run_missing(self) -> None:
         for cell_id in self.attempts.missing:
+            if self._stopping.ends_before(cell_id, self._worked_s()):
+                return
             attempt = self.attempts.begin(cell_id)
             spec = self._plan.cell(cell_id).spec(attempt.serial, attempt.attempt)
             self._tracker.begin(cell_id)
@@ -250,6 +256,10 @@ class _Work:
             self._tracker.end()
             self._note_facts()
             self._save("running")
+
+    def _worked_s(self) -> float:
+        """How long the run has worked, in all its sessions."""
+        return self._stopping.worked_before_s + self._runner.clock.now_s() - self._began_s
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -262,14 +272,16 @@ class _Work:
         collected = self._hosts.collector.problems
         self.manifest.problems = [*([self._problem] if self._problem else []), *problems, *collected]
         self.manifest.ended = utc_now().isoformat(timespec="seconds")
+        self._stopping.note(self._worked_s())
         self._save(self._final_state())
         self.summary = seal_run(self._folder, self._plan, self.attempts, self.manifest)
         self._runner.display.close()
 
     def _final_state(self) -> State:
-        if not self.attempts.missing:
+        if not self.attempts.missing or self._stopping.makes_complete:
             return "complete"
-        return "incomplete" if self.is_interrupted else "failed"
+        was_stopped = self.is_interrupted or (self._stopping.has_ended_it and not self._problem)
+        return "incomplete" if was_stopped else "failed"
 
     # -- the manifest -------------------------------------------------------------------------------------------------
 

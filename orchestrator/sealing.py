@@ -11,6 +11,7 @@ from edgebed.trace.runs import Run
 from orchestrator.attempts import Attempts
 from orchestrator.plan_file import Plan
 from orchestrator.provenance import VIRTUAL, model_of
+from orchestrator.stop_rule import read_stop_state
 from orchestrator.unreported import planned_rows
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def seal_run(folder: Path, plan: Plan, attempts: Attempts, manifest: Manifest) -
         specs.append(cell.spec(latest.serial, latest.attempt) if latest else cell.spec(1, 1))
     virtual = {name for name, facts in manifest.hosts.items() if VIRTUAL in facts}
     emulated = virtual | {host.name for host in plan.hosts if host.slowdown > 1.0}
-    return conclude_run(folder, plan, manifest, seal(folder, specs, planned_rows(plan, attempts), emulated))
+    planned = planned_rows(plan, attempts, read_stop_state(folder).not_needed)
+    return conclude_run(folder, plan, manifest, seal(folder, specs, planned, emulated))
 
 
 def conclude_run(folder: Path, plan: Plan, manifest: Manifest, counts: SealedCounts) -> Summary | None:

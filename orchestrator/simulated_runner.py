@@ -19,6 +19,7 @@ from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.profile import Profile, write_profile
 from edgebed.trace.manifest import Manifest, State, read_manifest, write_manifest
+from edgebed.trace.schema import NOT_NEEDED, NOT_RUN
 from edgebed.trace.segments import attempt_folder
 from orchestrator import provenance
 from orchestrator.attempts import Attempt, Attempts
@@ -34,9 +35,11 @@ from orchestrator.runner import RunOutcome
 from orchestrator.seal_columnar import SealedCell, seal_columns
 from orchestrator.sealing import conclude_run
 from orchestrator.simulated_profile import PROFILE_FILE, checksum_of, profile_of_run, testbeds_of
+from orchestrator.stopping import Stopping
 from workloads.files import file_name
 
 if TYPE_CHECKING:
+    from orchestrator.online.inline import InlineLearning
     from orchestrator.report.summary import Summary
 
 INTERRUPTED = "interrupted"
@@ -101,7 +104,8 @@ class SimulatedRunner:
             manifest = read_manifest(self.folder)
             attempts = Attempts(self.folder, [cell.cell_id for cell in self.plan.cells])
             if manifest.state == "complete" and (self.folder / "tasks.parquet").exists():
-                return RunOutcome(self.folder, manifest, len(attempts.cell_ids), len(attempts.cell_ids))
+                complete = len(attempts.cell_ids) - len(attempts.missing)
+                return RunOutcome(self.folder, manifest, complete, len(attempts.cell_ids))
             return self._work(manifest, testbeds_of(self.plan, profile_of_run(self.folder, self.plan)))
 
     def _work(self, manifest: Manifest, testbeds: dict[str, Testbed]) -> RunOutcome:
@@ -132,6 +136,7 @@ class _Work:
         self._attempts = Attempts(self._folder, [cell.cell_id for cell in cells])
         self._cells = {cell.cell_id: cell for cell in cells}
         self._starts_s = _starts_s(cells)
+        self._stopping = Stopping(self._folder, self._plan, self._attempts)
         self._progress = _Progress(runner, cells, self._attempts)
         self._writer = ColumnWriter(content)
         self._is_interrupted = False
@@ -148,6 +153,9 @@ class _Work:
                 if self._runner.interrupts.count:
                     self._is_interrupted = True
                     return
+                # The time that counts is the run clock's, as everywhere here: the same plan ends at the same cell.
+                if self._stopping.ends_before(cell_id, self._starts_s[cell_id]):
+                    return
                 self._run_cell(self._cells[cell_id])
                 if self._is_interrupted:
                     return
@@ -159,7 +167,9 @@ class _Work:
         attempt = self._attempts.begin(cell.cell_id)
         attempt.run_clock_s, attempt.state = self._starts_s[cell.cell_id], "running"
         spec = cell.spec(attempt.serial, attempt.attempt)
-        simulated = SimulatedCell(spec, self._testbeds[cell.setting.name], attempt.run_clock_s, self._content)
+        faults = self._plan.faults_of(cell.seed, cell.setting.name)
+        testbed = self._testbeds[cell.setting.name]
+        simulated = SimulatedCell(spec, testbed, attempt.run_clock_s, self._content, faults=faults)
         policy = CentralPolicy(spec, simulated.spec, self._content) if spec.placement == "controller" else None
         learning = self._learning_of(spec, simulated, policy)
         gc.disable()  # millions of small objects and no cycles: looking for some takes a third of the time
@@ -210,11 +220,16 @@ class _Work:
         self._progress.show("", 0, doing="sealing")
         self._writer.close()
         self._manifest.problems = [self._problem] if self._problem else []
-        state: State = "complete" if not self._attempts.missing else "incomplete" if self._is_interrupted else "failed"
-        self._save(state)
+        self._save(self._final_state())
         counts = seal_columns(self._folder, [self._sealed(cell) for cell in self._cells.values()], self._not_run)
         self._summary = conclude_run(self._folder, self._plan, self._manifest, counts)
         self._runner.display.close()
+
+    def _final_state(self) -> State:
+        if not self._attempts.missing or self._stopping.makes_complete:
+            return "complete"
+        was_stopped = self._is_interrupted or (self._stopping.has_ended_it and not self._problem)
+        return "incomplete" if was_stopped else "failed"
 
     def _sealed(self, cell: PlannedCell) -> SealedCell:
         latest = self._attempts.latest(cell.cell_id)
@@ -226,7 +241,8 @@ class _Work:
         testbed = self._testbeds[self._cells[spec.cell_id].setting.name]
         never = msgspec.structs.replace(spec, attempt=0)
         # It has no place on the run clock, so that its instants are unknown.
-        return task_table(SimulatedCell(never, testbed, math.nan, self._content), -math.inf)
+        reason = NOT_NEEDED if spec.cell_id in self._stopping.not_needed else NOT_RUN
+        return task_table(SimulatedCell(never, testbed, math.nan, self._content), -math.inf, reason)
 
     def _save(self, state: State) -> None:
         self._manifest.state = state

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-from edgebed.trace.schema import TaskRecord
+from edgebed.trace.schema import NOT_NEEDED, NOT_RUN, TaskRecord
 from edgebed.types import Outcome
 from orchestrator.attempts import Attempt, Attempts
 from orchestrator.plan_file import Plan, PlannedCell
@@ -13,22 +13,37 @@ from workloads.arrivals import PlannedTask
 
 BACKEND = "hosts"
 
-NOT_RUN = "not_run"
 DEVICE_DOWN = "device_down"
 LOST = "lost"
 
 
-def planned_rows(plan: Plan, attempts: Attempts) -> Iterator[TaskRecord]:
+def planned_rows(plan: Plan, attempts: Attempts, not_needed: Collection[str] = ()) -> Iterator[TaskRecord]:
     """A row for every planned task, as it counts if nobody reported the task.
+
+    Args:
+        plan: the run's.
+        attempts: how far its cells have come.
+        not_needed: cells that the plan's own rule made superfluous.
 
     Raises:
         RunConflict: this edgebed plans other tasks than the one that made the plan.
     """
     for cell in plan.cells:
-        latest = attempts.latest(cell.cell_id)
-        for device in plan.devices:
-            for task in cell.planned_tasks(device.name):
-                yield _row(cell, device.name, task, latest)
+        for row in rows_of_cell(cell, attempts.latest(cell.cell_id)):
+            if row.reason == NOT_RUN and cell.cell_id in not_needed:
+                row.reason = NOT_NEEDED
+            yield row
+
+
+def rows_of_cell(cell: PlannedCell, attempt: Attempt | None) -> Iterator[TaskRecord]:
+    """The `planned_rows` of one cell; ``attempt``: its newest.
+
+    Raises:
+        RunConflict: as there.
+    """
+    for device in cell.plan.devices:
+        for task in cell.planned_tasks(device.name):
+            yield _row(cell, device.name, task, attempt)
 
 
 def _row(cell: PlannedCell, device: str, task: PlannedTask, attempt: Attempt | None) -> TaskRecord:

@@ -9,19 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from edgebed.trace.schema import NOT_NEEDED, NOT_RUN
 from orchestrator.recognition import IMPROBABLE, Recognition, probability_of_so_few
 
 DOWN_REASONS = frozenset({"device_down", "agent_restarted", "server_lost", "server_unreachable", "lost"})
 """Reasons of tasks that were lost because a program or a host was not there."""
-
-NOT_RUN = "not_run"
-"""Reason of tasks of a cell, or the end of one, that never ran."""
-
-NOT_NEEDED = "not_needed"
-"""Reason of tasks of a cell that the experiment's own rule made superfluous, see `orchestrator.stop_rule`."""
-
-NEVER_RUN = frozenset({NOT_RUN, NOT_NEEDED})
-"""Reasons of tasks that say nothing about a policy; statistics leave them out."""
 
 INVALID_DOWN_SHARE = 0.05
 INVALID_NOT_RUN_SHARE = 0.05
@@ -52,7 +44,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A standing, and the sentences that it rests on; a valid run has none."""
+    """A standing, and the sentences that it rests on; of a valid run only that it was stopped by its own rule."""
 
     verdict: Standing
     reasons: tuple[str, ...]
@@ -77,6 +69,7 @@ class RunFacts:
         incidents: events that speak of a fault in a program, by kind.
         problems: what sealing found damaged or left out.
         source: of a replay: the verdict on the recorded run.
+        stopped: how the experiment's own rule has ended it; empty when it has not.
     """
 
     planned: int
@@ -100,6 +93,12 @@ class RunFacts:
     incidents: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     source: Verdict | None = None
+    stopped: str = ""
+
+    @property
+    def due(self) -> int:
+        """Planned tasks, without those of cells that were not needed."""
+        return self.planned - self.reasons.get(NOT_NEEDED, 0)
 
     def count(self, reasons: frozenset[str]) -> int:
         """Tasks that ended for one of these reasons."""
@@ -110,7 +109,8 @@ def judge(facts: RunFacts) -> Verdict:
     """Judge a run by what is known of it; every reason is given, the grave ones first."""
     grave, slight = tuple(_grave(facts)), tuple(_slight(facts))
     standing = Standing.INVALID if grave else Standing.SUSPECT if slight else Standing.VALID
-    return Verdict(standing, grave + slight)
+    stopped = (f"{facts.stopped}.",) if facts.stopped else ()
+    return Verdict(standing, grave + slight + stopped)
 
 
 def _share(part: int, whole: int) -> float:
@@ -129,11 +129,11 @@ def _grave(facts: RunFacts) -> Iterator[str]:
     if not facts.done:
         yield "Not one task was done."
     not_run, down = facts.count(frozenset({NOT_RUN})), facts.count(DOWN_REASONS)
-    if _share(not_run, facts.planned) > INVALID_NOT_RUN_SHARE:
-        yield f"{_of(not_run, facts.planned)} were never run: cells are missing."
+    if _share(not_run, facts.due) > INVALID_NOT_RUN_SHARE:
+        yield f"{_of(not_run, facts.due)} were never run: cells are missing."
     # Where something was broken on purpose, what was lost is what the run is to show.
-    if _share(down, facts.planned) > INVALID_DOWN_SHARE and not facts.faults:
-        yield f"{_of(down, facts.planned)} were lost because a host or program was down."
+    if _share(down, facts.due) > INVALID_DOWN_SHARE and not facts.faults:
+        yield f"{_of(down, facts.due)} were lost because a host or program was down."
     yield from _of_source(facts, Standing.INVALID)
     if facts.promised_accuracy is not None:
         for site in facts.recognition:
@@ -160,16 +160,16 @@ def _slight(facts: RunFacts) -> Iterator[str]:
     if facts.faults_missed:
         yield f"Planned faults that could not be done: {facts.faults_missed}; the event 'fault_failed' says why."
     not_run, down = facts.count(frozenset({NOT_RUN})), facts.count(DOWN_REASONS)
-    if 0 < _share(not_run, facts.planned) <= INVALID_NOT_RUN_SHARE:
-        yield f"{_of(not_run, facts.planned)} were never run."
-    if down and (facts.faults or _share(down, facts.planned) <= INVALID_DOWN_SHARE):
-        yield f"{_of(down, facts.planned)} were lost because a host or program was down."
+    if 0 < _share(not_run, facts.due) <= INVALID_NOT_RUN_SHARE:
+        yield f"{_of(not_run, facts.due)} were never run."
+    if down and (facts.faults or _share(down, facts.due) <= INVALID_DOWN_SHARE):
+        yield f"{_of(down, facts.due)} were lost because a host or program was down."
     if facts.restarted:
         yield f"Restarted during the run: {', '.join(facts.restarted)}."
     for kind, count in sorted(facts.incidents.items()):
         yield f"The event '{kind}' was reported {_times(count)}."
-    if _share(facts.unknown, facts.planned) > SUSPECT_UNKNOWN_SHARE:
-        yield f"The outcome of {_of(facts.unknown, facts.planned)} is unknown."
+    if _share(facts.unknown, facts.due) > SUSPECT_UNKNOWN_SHARE:
+        yield f"The outcome of {_of(facts.unknown, facts.due)} is unknown."
     yield from _slight_decisions(facts)
     if _share(facts.clock_suspect, facts.offloaded) > SUSPECT_CLOCK_SHARE:
         yield (
@@ -177,8 +177,8 @@ def _slight(facts: RunFacts) -> Iterator[str]:
             f"{facts.offloaded} offloaded tasks: only the sum of up- and downlink can be relied on."
         )
     for flag, words in _TROUBLE_FLAGS.items():
-        if _share(facts.flags.get(flag, 0), facts.planned) > SUSPECT_FLAG_SHARE:
-            yield f"{_of(facts.flags[flag], facts.planned)} {words}."
+        if _share(facts.flags.get(flag, 0), facts.due) > SUSPECT_FLAG_SHARE:
+            yield f"{_of(facts.flags[flag], facts.due)} {words}."
     disturbed = {host: share for host, share in facts.other_work.items() if share > SUSPECT_OTHER_WORK_SHARE}
     if disturbed:
         most = f"{100 * max(disturbed.values()):.0f} %"

@@ -208,5 +208,14 @@ def _scalar(annotation: Any) -> type:
     return scalar
 
 
+NOT_RUN = "not_run"
+"""Reason of tasks of a cell, or the end of one, that never ran."""
+
+NOT_NEEDED = "not_needed"
+"""Reason of tasks of a cell that the experiment's own rule made superfluous, see `orchestrator.stop_rule`."""
+
+NEVER_RUN = frozenset({NOT_RUN, NOT_NEEDED})
+"""Reasons of tasks that say nothing about a policy; statistics leave them out."""
+
 FINAL_ORDER = {"done": 3, "failed": 2, "unknown": 1}
 """Which of two reports about one task counts: a late result upgrades ``unknown``, never the other way round."""

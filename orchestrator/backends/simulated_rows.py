@@ -15,7 +15,7 @@ from edgebed.simulation.testbed.chance import correct_frames, device_keys
 from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, OUTCOMES, REASONS, FloatArray, IndexArray
 from edgebed.simulation.testbed.profile import Host
-from edgebed.trace.schema import STAGES, EpochRecord, EventRecord, TaskRecord
+from edgebed.trace.schema import NOT_NEEDED, NOT_RUN, STAGES, EpochRecord, EventRecord, TaskRecord
 from edgebed.types import BoolArray, DecidedBy, Outcome, Site
 from orchestrator.backends.simulated_cell import SimulatedCell
 from orchestrator.backends.simulated_record import DECIDERS, OPEN, EpochRow, Record
@@ -24,7 +24,7 @@ from orchestrator.columnar import ColumnWriter, Names, Table, Written, where_kno
 BACKEND = "simulated"
 SIMULATED = "simulated"
 SITES = tuple(site.label for site in Site)
-STOPPED, NOT_RUN = "stopped", "not_run"
+STOPPED = "stopped"
 
 _BATCH = 65536
 """Tasks whose chances are drawn again at a time, so that these take no memory to speak of."""
@@ -92,32 +92,33 @@ def cost_of(cell: CellSpec, record: Record, used: Used, deadline_s: FloatArray) 
     return np.where(record.outcome == DONE, done, np.where(record.outcome == FAILED, failed, np.nan))
 
 
-def close_open(simulated: SimulatedCell, stopped_s: float) -> NDArray[np.int64]:
+def close_open(simulated: SimulatedCell, stopped_s: float, not_run: str = NOT_RUN) -> NDArray[np.int64]:
     """Give what has no outcome the one that can be told; returns the reasons' codes in `reasons`.
 
     Args:
         simulated: the cell.
         stopped_s: how far it came; what arrived later was not run.
+        not_run: the reason of that.
     """
     record = simulated.record
     is_open = record.outcome == OPEN
     was_decided = record.decided_by != NOWHERE
     reason = record.reason.copy()
-    reason[is_open] = np.where(simulated.tasks.offset_s[is_open] > stopped_s, _CODES[NOT_RUN], _CODES[STOPPED])
+    reason[is_open] = np.where(simulated.tasks.offset_s[is_open] > stopped_s, _CODES[not_run], _CODES[STOPPED])
     # Whoever waited for a decision was not started; what has one may be under way.
     record.outcome[is_open] = np.where(was_decided[is_open], OUTCOMES.index(Outcome.UNKNOWN), FAILED)
     return reason
 
 
-_ALL_REASONS = (*REASONS, STOPPED, NOT_RUN)
+_ALL_REASONS = (*REASONS, STOPPED, NOT_RUN, NOT_NEEDED)
 _CODES = {name: code for code, name in enumerate(_ALL_REASONS)}
 
 
-def task_table(simulated: SimulatedCell, stopped_s: float) -> Table:
-    """The rows of all planned tasks of a cell, in their sealed order."""
+def task_table(simulated: SimulatedCell, stopped_s: float, not_run: str = NOT_RUN) -> Table:
+    """The rows of all planned tasks of a cell, in their sealed order; arguments as in `close_open`."""
     cell, tasks, record, testbed = simulated.cell, simulated.tasks, simulated.record, simulated.testbed
     rows = len(tasks)
-    reason = close_open(simulated, stopped_s)
+    reason = close_open(simulated, stopped_s, not_run)
     used = used_of(testbed, record, tasks.slot)
     is_done, is_decided = record.outcome == DONE, record.decided_by != NOWHERE
     is_sent = is_decided & (record.edge_frames > 0)

@@ -16,6 +16,7 @@ from orchestrator.plan_file import Plan
 from orchestrator.progress import display_for
 from orchestrator.remote.base import Remote
 from orchestrator.runner import Runner, RunOutcome
+from orchestrator.stop_rule import read_stop_state
 
 if TYPE_CHECKING:
     from orchestrator.simulated_runner import SimulatedRunner
@@ -65,5 +66,7 @@ def print_outcome(outcome: RunOutcome, output: Output) -> None:
         output.note(problem)
     print_summary(outcome.summary or Run(outcome.folder), terminal(to_standard_error=output.as_json))
     output.text(f"{outcome.folder}: {manifest.state}, {outcome.cells_complete} of {outcome.cells} cells complete")
-    if manifest.state != "complete":
+    if stopped := read_stop_state(outcome.folder).text:
+        output.text(f"{stopped}.")
+    elif manifest.state != "complete":
         output.text(f"`edgebed resume {outcome.folder}` goes on")

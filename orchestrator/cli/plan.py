@@ -54,6 +54,7 @@ def _text(plan: Plan) -> str:
         "",
         f"Cells, in this order ({plan.order}):",
         *(f"  {number:>3}  {cell.id}" for number, cell in enumerate(plan.listed_cells, 1)),
+        *([f"\nStop: {plan.stop.text()}"] if plan.stop is not None else []),
         *_fault_lines(plan),
     ]
     return "\n".join(lines)
@@ -104,6 +105,7 @@ def _answer(plan: Plan) -> dict[str, Any]:
             {"seed": found.seed, "settings": found.settings, "faults": msgspec.to_builtins(found.faults)}
             for found in plan.fault_lists
         ],
+        "stop": msgspec.to_builtins(plan.stop),
         "settings": {setting.name: setting.changes for setting in plan.settings},
         "controller": plan.controller,
         "hosts": {

@@ -107,7 +107,7 @@ class Summary:
         path: the last two parts of the run's folder, which `edgebed.trace.runs.find_run` finds.
         counts: of all tasks, by outcome, and ``planned``.
         reasons: tasks that were not done, by outcome and reason, the most frequent first.
-        left_out: tasks that do not count: of warm-up, and never run.
+        left_out: tasks that do not count: of warm-up, never run, and not needed.
         notices: what a reader must know before any number: emulated, estimated, simulated, one seed.
         energy_label: ``estimated: ...`` or ``measured: ...``; empty when no energy is known.
     """
@@ -192,7 +192,7 @@ def _left_out(connection: DuckDBPyConnection) -> dict[str, int]:
     (row,) = ask(
         connection,
         "SELECT count(*) FILTER (list_contains(flags, 'warm_up')) AS warm_up, "
-        "count(*) FILTER (reason = 'not_run') AS not_run, "
+        "count(*) FILTER (reason = 'not_run') AS not_run, count(*) FILTER (reason = 'not_needed') AS not_needed, "
         "count(*) FILTER (list_contains(flags, 'unplanned')) AS unplanned FROM tasks",
     ).records()
     return {name: count for name, count in row.items() if count}

@@ -25,6 +25,7 @@ from orchestrator.columnar import parts_of
 from orchestrator.plan_file import Plan
 from orchestrator.progress import CELL_OVERHEAD_S, Standing
 from orchestrator.provision.layout import free_name
+from orchestrator.stop_rule import read_stop_state
 from orchestrator.watching.happenings import EVENTS_SHOWN, Happenings
 from orchestrator.watching.tail import SegmentTail
 from orchestrator.watching.tally import Reported, Tally, tallies_of_tables
@@ -250,6 +251,11 @@ class RunWatch:
             notes.append("simulated: a cell's tasks are seen when it is complete")
         return tuple(notes)
 
+    def _notes_on_ended(self, manifest: Manifest) -> tuple[str, ...]:
+        if read_stop_state(self.folder).rule or manifest.state == "complete":
+            return ()
+        return (f"`edgebed resume {self.folder}` goes on",)
+
     # -- how fast, how long -------------------------------------------------------------------------------------------
 
     def _rate(self) -> float:
@@ -327,7 +333,7 @@ class RunWatch:
             policies=tuple(self._policies()),
             events=_newest_events(self.folder),
             problems=tuple(manifest.problems),
-            notes=() if manifest.state == "complete" else (f"`edgebed resume {self.folder}` goes on",),
+            notes=self._notes_on_ended(manifest),
         )
 
 

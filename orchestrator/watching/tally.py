@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebed.trace.runs import QUIET, import_duckdb
-from edgebed.trace.schema import FINAL_ORDER, TaskRecord
+from edgebed.trace.schema import FINAL_ORDER, NEVER_RUN, TaskRecord
 from orchestrator.columnar import scan_of
 from orchestrator.measures import COUNTED
-from orchestrator.verdict import NEVER_RUN
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -239,6 +239,7 @@ class Testbed:
         left = {path.name for path in self.run_folder.iterdir()} - {
             "plan.yaml", "manifest.json", "report.html", "cells", "outside", "logs",
             "tasks.parquet", "epochs.parquet", "samples.parquet", "events.parquet",
+            "stop.json",
         }  # fmt: skip
         assert left == set()
 
