@@ -11,6 +11,8 @@ from edgebed.errors import BadInput, Problem, RunConflict
 from edgebed.simulation.testbed.defaults import default_profile
 from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.profile import Profile, profile_text, read_profile
+from orchestrator.faults.planning import targets_of
+from orchestrator.faults.virtual import why_not_simulated
 from workloads import load_workload
 
 if TYPE_CHECKING:
@@ -39,9 +41,9 @@ def given_profile(path: str) -> Profile | None:
 def problems_of_simulation(experiment: Experiment, inventory: Inventory) -> Iterator[Problem]:
     """What of an experiment only hosts can do, and where its profile is of something else."""
     for setting in experiment.settings:
-        if setting.faults:
-            text = "faults are not simulated; leave them out, or run on hosts"
-            yield Problem(text, key="faults", file=experiment.file)
+        for rule in setting.faults:
+            if text := why_not_simulated(rule, targets_of(inventory)):
+                yield Problem(text, key="faults", file=experiment.file)
         for policy in experiment.policies:
             if (policy.placement or setting.placement) == "external":
                 text = f"{policy.label} is decided by a program outside, which cannot keep up with virtual time"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from edgebed.types import BoolArray, DecidedBy, Decision, Float32Array, IntArray
 from orchestrator.backends.simulated_deciding import OwnPolicies, put
 from orchestrator.backends.simulated_record import DECIDERS, EpochRow, Record
 from orchestrator.backends.simulated_tasks import CellTasks, tasks_of
+from orchestrator.faults.schedule import PlannedFault
+from orchestrator.faults.virtual import disturbances_of, fault_events
 
 
 class SimulatedCell:
@@ -34,6 +37,7 @@ class SimulatedCell:
         start_s: the run clock at its start.
         content: the folder of the files that policies need.
         replica: above 0 hosts and links draw anew, while arrivals and policies stay as they are.
+        faults: of the kinds that `orchestrator.faults.virtual` has.
 
     Attributes:
         tasks: planned ones.
@@ -43,19 +47,27 @@ class SimulatedCell:
     """
 
     def __init__(
-        self, spec: CellSpec, testbed: Testbed, start_s: float = 0.0, content: Path = Path(), replica: int = 0
+        self,
+        spec: CellSpec,
+        testbed: Testbed,
+        start_s: float = 0.0,
+        content: Path = Path(),
+        replica: int = 0,
+        faults: Sequence[PlannedFault] = (),
     ) -> None:
         again = f" again {replica}" if replica else ""
         self.cell = spec
         self.testbed = testbed.in_cell(spec.seed, spec.policy, replica)
         self.start_s = start_s
         self.spec = ObservationSpec(tuple(spec.devices), tuple(spec.servers), spec.channels.count)
-        layout = testbed.layout_of(spec)
+        self._disturbances = disturbances_of(spec, faults)
+        layout = replace(testbed.layout_of(spec), disturbances=self._disturbances)
         self.channel_bps = layout.channel_alone_bps
         self.tasks: CellTasks = tasks_of(spec)
         self.record = Record.of(len(self.tasks))
         self.epoch_rows: list[EpochRow] = []
         self.events: list[EventRecord] = []
+        self._fault_events = fault_events(spec, start_s, faults)
         self.pipeline = Pipeline(layout)
         self.task_keys = device_keys(spec.seed, spec.devices, f"task{again}")
         self._decision_keys = device_keys(spec.seed, spec.devices, "decision")
@@ -84,6 +96,8 @@ class SimulatedCell:
 
     def advance(self, until_s: float) -> Ended:
         """Let time pass; the tasks that have ended meanwhile."""
+        while self._fault_events and self._fault_events[0][0] <= until_s:
+            self.events.append(self._fault_events.pop(0)[1])
         ended = self.pipeline.advance(until_s)
         self.record.note(ended)
         self.on_ended(ended)
@@ -232,7 +246,10 @@ class SimulatedCell:
         decider = self.testbed.profile.decider("controller")
         chances = decision_chances(self._decision_keys, np.full(len(self.cell.devices), epoch))
         compute = decision_chances(self._controller_key, np.array([epoch]))
-        return draw(decider.delay_s, chances[:, 0]), float(draw(decider.compute_s, compute[:, 1])[0])
+        delay_s = draw(decider.delay_s, chances[:, 0])
+        if self._disturbances is not None:  # what the device sees goes up, and what is decided comes down
+            delay_s = delay_s + 2.0 * np.array(self._disturbances.link_delays_s(len(delay_s), self.tick_s(epoch)))
+        return delay_s, float(draw(decider.compute_s, compute[:, 1])[0])
 
     def _own_delay(self, which: int) -> FloatArray:
         chances = decision_chances(self._decision_keys, np.full(len(self.cell.devices), which))

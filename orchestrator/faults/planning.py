@@ -13,6 +13,7 @@ from orchestrator.inventory import Host, Inventory
 from orchestrator.provision.layout import CONTROLLER, DEVICE_AGENT, EDGE_SERVER
 
 KEY = "faults"
+HOSTS = "hosts"
 _MOST_PROBLEMS = 20
 
 
@@ -34,7 +35,9 @@ def plan_faults(experiment: Experiment, inventory: Inventory) -> list[FaultList]
             except BadInput as error:
                 problems += [Problem(str(error), key=KEY, file=experiment.file)]
                 continue
-            texts = [*_unable(faults, inventory), *_overlapping(faults)]
+            # Without hosts nothing of them has to be able to do anything.
+            unable = _unable(faults, inventory) if experiment.backend == HOSTS else ()
+            texts = [*unable, *_overlapping(faults)]
             problems += [Problem(text, key=KEY, file=experiment.file) for text in texts]
             _add(lists, seed, setting.name, faults)
     if problems:

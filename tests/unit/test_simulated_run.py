@@ -374,7 +374,19 @@ def test_the_command_takes_a_profile_and_answers_in_one_line(
     ("changes", "text"),
     [
         ({"placement": "external", "policies": ["mine"]}, "decided by a program outside, which cannot keep up with"),
-        ({"faults": [{"kind": "kill", "host": "pi-1", "at_s": 1.0}]}, "faults are not simulated; leave them out"),
+        ({"faults": [{"kind": "kill", "host": "pi-1", "at_s": 1.0}]}, "kill is not simulated; leave it out, or run on"),
+        (
+            {"faults": [{"kind": "slow_link", "host": "edge", "at_s": 1.0, "for_s": 1.0, "delay_s": 0.1}]},
+            "slow_link: only that of a device is simulated; edge is none; name devices",
+        ),
+        (
+            {"faults": [{"kind": "slow_link", "host": "pi-1", "at_s": 1.0, "for_s": 1.0, "loss": 0.1}]},
+            "slow_link: what lost packets cost is not simulated; leave out loss",
+        ),
+        (
+            {"faults": [{"kind": "throttle", "host": "pi-7", "at_s": 1.0, "for_s": 1.0, "fraction": 0.5}]},
+            "there is no host 'pi-7'",
+        ),
         ({"profile": "none.yaml"}, "none.yaml: cannot be read"),
         ({"profile": "p.yaml", "backend": "hosts"}, "is only for backends 'simulated' and 'replayed'"),
     ],

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgebed.errors import BadInput
 from edgebed.simulation.radio.between_hosts import Interference
+from edgebed.simulation.testbed.disturbances import Disturbances
 from edgebed.trace.schema import STAGES
 from edgebed.types import BoolArray, Outcome
 
@@ -183,6 +184,7 @@ class Layout:
         channels: of a server. channel_rate_bps: of one whose uploads share it; 0: they do not.
         interference: between uploads on one channel; None: they do not disturb each other.
         refused_run_locally: what a server refuses is executed on the device.
+        disturbances: of its hosts and links; None: nothing disturbs them.
         device_processors, server_processors: index into ``processors`` of each; ``NOWHERE``: its own cores.
         device_frame_s, server_frame_s: seconds that a frame takes there, as each believes at the start.
     """
@@ -196,6 +198,7 @@ class Layout:
     channel_rate_bps: float = 0.0
     interference: Interference | None = None
     refused_run_locally: bool = False
+    disturbances: Disturbances | None = None
     device_processors: tuple[int, ...] = ()
     server_processors: tuple[int, ...] = ()
     processors: tuple[ProcessorGroup, ...] = ()

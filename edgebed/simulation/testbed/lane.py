@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from edgebed.simulation.testbed.disturbances import SlowLink, stretched_s
 from edgebed.simulation.testbed.fluid import Channel, InterferingChannel
 from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, UNKNOWN, Layout
 from edgebed.types import Site
@@ -128,6 +129,7 @@ class Lane:
         self._load = [0] * len(layout.processors)
         self._device_group = layout.device_processors or (NOWHERE,) * devices
         self._server_group = layout.server_processors or (NOWHERE,) * servers
+        self._disturbances = layout.disturbances
         self._handlers = (
             self._on_computed, self._on_served, self._on_back, self._on_refused, self._on_received, self._on_sent,
             self._on_carried, self._on_ready, self._on_timed_out,
@@ -291,6 +293,9 @@ class Lane:
         self.running[part.device] = part
         part.state, part.started_s = _RUNNING, self.now_s
         part.compute_s = self._slowed_s(part.base_s, self._device_group[part.device])
+        if self._disturbances is not None:
+            throttled = self._disturbances.devices.get(part.device, ())
+            part.compute_s = stretched_s(throttled, self.now_s, part.compute_s)
         self._at(self.now_s + part.compute_s, _COMPUTED, part)
 
     def _slowed_s(self, base_s: float, group: int) -> float:
@@ -346,6 +351,8 @@ class Lane:
         server, now_s = part.server, self.now_s
         part.state, part.upload_s = _UPLOADING, now_s
         self.uploading[uplink] = part
+        if self._disturbances is not None:
+            self._slow(part, self._disturbances.link_at(part.device, now_s))
         if self.held[server] >= self.layout.queue_tasks[server]:
             self._at(now_s + part.refusal_s, _REFUSED, part)
             if part.hold_s < part.refusal_s:
@@ -359,6 +366,17 @@ class Lane:
             self._foretell(part)
         else:
             self._at(now_s + part.hold_s, _SENT, part)
+
+    @staticmethod
+    def _slow(part: Part, link: SlowLink | None) -> None:
+        """An upload begins on a link that is slower or later; its answer is too small for the rate to matter."""
+        if link is None:
+            return
+        hold_s = max(part.hold_s, 8.0 * part.bytes / link.rate_bps)
+        part.uplink_s += hold_s - part.hold_s + link.delay_s
+        part.hold_s = hold_s
+        part.downlink_s += link.delay_s
+        part.refusal_s += 2.0 * link.delay_s
 
     def _channel(self, part: Part) -> Channel:
         return self.channels[part.server * self.layout.channels + part.channel]
@@ -427,6 +445,9 @@ class Lane:
         self.serving[part.server].append(part)
         part.state, part.started_s = _SERVING, self.now_s
         part.compute_s = self._slowed_s(part.base_s, self._server_group[part.server])
+        if self._disturbances is not None:
+            throttled = self._disturbances.servers.get(part.server, ())
+            part.compute_s = stretched_s(throttled, self.now_s, part.compute_s)
         self._at(self.now_s + part.compute_s, _SERVED, part)
 
     def _on_served(self, part: Part) -> None:

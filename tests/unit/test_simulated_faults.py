@@ -1,0 +1,165 @@
+"""Faults in virtual time: what they do to tasks, to the tick, and what events and verdict say of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edgebed.simulation.testbed.disturbances import Disturbances, SlowLink, Throttled, stretched_s
+from edgebed.trace.runs import Run
+from orchestrator.cli import main
+
+EXPERIMENT: dict[str, Any] = {
+    "name": "disturbed",
+    "workload": "digits",
+    "backend": "simulated",
+    "deadline_s": 0.7,
+    "arrivals": {"kind": "periodic", "period_s": 0.5, "frames": 4},
+    "epoch_s": 0.5,
+    "epochs": 20,
+    "seeds": [1],
+    "timeouts": {"task_s": 60.0},
+}
+HOSTS: dict[str, Any] = {
+    "all": {
+        "vars": {"ansible_connection": "local"},
+        "children": {
+            "edge_servers": {"hosts": {"edge": {}}},
+            "devices": {
+                "vars": {"edgebed_link": {"rate_bps": 20_000_000}},
+                "hosts": {"pi-1": {"edgebed_slowdown": 4}, "pi-2": {"edgebed_slowdown": 4}},
+            },
+        },
+    }
+}
+AT_S, FOR_S = 3.0, 4.0
+
+
+def simulated(folder: Path, policy: str, *faults: dict[str, Any], **changes: Any) -> Run:
+    """A run by the command of a user."""
+    folder.mkdir()
+    given = EXPERIMENT | {"policies": [policy], "faults": list(faults)} | changes
+    (folder / "x.yaml").write_text(yaml.safe_dump(given))
+    (folder / "hosts.yaml").write_text(yaml.safe_dump(HOSTS))
+    arguments = ["--hosts", str(folder / "hosts.yaml"), "--runs", str(folder / "runs")]
+    assert main(["run", str(folder / "x.yaml"), *arguments]) == 0
+    (found,) = (folder / "runs" / "disturbed").glob("2*")
+    return Run(found)
+
+
+def pairs(run: Run, other: Run, device: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Tasks of a device in both runs."""
+    select = f"SELECT * FROM tasks WHERE device_id = '{device}' ORDER BY arrived_s"
+    return list(zip(run.query(select).records(), other.query(select).records(), strict=True))
+
+
+def begun_s(row: dict[str, Any]) -> float:
+    """When it began to compute on its device, or to be sent."""
+    return float(row["arrived_s"] + row["decision_s"] + row["device_queue_s"] + row["uplink_queue_s"])
+
+
+@pytest.mark.parametrize(
+    ("begin_s", "compute_s", "lasts_s"),
+    [
+        (0.0, 1.0, 1.0),  # over before it begins
+        (0.0, 2.0, 2.0),
+        (0.0, 3.0, 4.0),  # the last of three seconds at half the speed
+        (1.0, 2.0, 3.0),
+        (2.0, 1.0, 2.0),
+        (2.0, 2.0, 4.0),  # to its very end
+        (3.0, 2.0, 3.5),  # three seconds give 1.5, and the rest at full speed
+        (5.5, 1.0, 1.25),
+        (6.0, 1.0, 1.0),
+        (0.0, 10.0, 2.0 + 4.0 + 4.0 + 8.0),  # two of them
+    ],
+)
+def test_a_throttled_computation_lasts_as_long_as_its_work_takes(
+    begin_s: float, compute_s: float, lasts_s: float
+) -> None:
+    throttled = [Throttled(2.0, 6.0, 0.5), Throttled(10.0, 20.0, 0.25)]
+    assert stretched_s(throttled, begin_s, compute_s) == pytest.approx(lasts_s)
+    assert stretched_s((), begin_s, compute_s) == compute_s
+
+
+def test_a_link_is_slow_from_its_begin_and_not_any_more_at_its_end() -> None:
+    slow = SlowLink(2.0, 4.0, delay_s=0.1)
+    disturbed = Disturbances(links={1: [slow]})
+    assert [disturbed.link_at(1, at_s) for at_s in (1.9, 2.0, 3.9, 4.0)] == [None, slow, slow, None]
+    assert disturbed.link_delays_s(3, 3.0) == [0.0, 0.1, 0.0]
+    assert math.isinf(slow.rate_bps)
+
+
+def test_a_throttled_device_computes_longer_and_the_others_as_before(tmp_path: Path) -> None:
+    fault = {"kind": "throttle", "host": "pi-1", "at_s": AT_S, "for_s": FOR_S, "fraction": 0.5}
+    calm, run = simulated(tmp_path / "calm", "all_local"), simulated(tmp_path / "run", "all_local", fault)
+    stretched = 0
+    for before, row in pairs(calm, run, "pi-1"):
+        inside = Throttled(AT_S, AT_S + FOR_S, 0.5)
+        expected_s = stretched_s([inside], begun_s(row), before["device_compute_s"])
+        assert row["device_compute_s"] == pytest.approx(expected_s, rel=1e-9)
+        stretched += row["device_compute_s"] > 1.9 * before["device_compute_s"]
+        if begun_s(before) + before["device_compute_s"] < AT_S:
+            assert row["latency_s"] == before["latency_s"]
+        assert row["device_energy_j"] >= before["device_energy_j"]
+    assert stretched > 3
+    assert all(before["latency_s"] == row["latency_s"] for before, row in pairs(calm, run, "pi-2"))
+
+
+def test_events_and_verdict_are_those_of_a_run_with_faults(tmp_path: Path) -> None:
+    fault = {"kind": "throttle", "host": "edge_servers", "at_s": [AT_S, 9.9], "for_s": 1.0, "fraction": 0.25}
+    run = simulated(tmp_path / "run", "all_edge", fault, seeds=[1, 2])
+    events = run.query(
+        "SELECT t_s, host, kind, detail FROM events WHERE kind LIKE 'fault%' ORDER BY t_s, kind"
+    ).records()
+    told = [(each["kind"], each["host"], json.loads(each["detail"])) for each in events]
+    assert [kind for kind, _, _ in told] == ["fault_begin", "fault_end"] * 4
+    assert {host for _, host, _ in told} == {"edge"}
+    serials = ["1-0", "1-0", "1-1", "1-1", "2-0", "2-0", "2-1", "2-1"]
+    assert [detail["fault"] for _, _, detail in told] == serials
+    assert told[1][2] == told[0][2] | {"by": "time"}
+    assert told[0][2] == {
+        "fault": "1-0", "kind": "throttle", "host": "edge", "at_s": AT_S, "for_s": 1.0, "fraction": 0.25,
+    }  # fmt: skip
+    # Cells follow each other on the run clock, with room for the last task's time-out: 10 s, an epoch, and 60 s.
+    assert [events[0]["t_s"], events[4]["t_s"]] == [AT_S, 70.5 + AT_S]
+    manifest = run.manifest
+    assert (manifest.state, manifest.verdict) == ("complete", "suspect")
+    assert manifest.reasons[0].startswith("Faults were part of the experiment: throttle 4 times")
+    again = simulated(tmp_path / "again", "all_edge", fault, seeds=[1, 2])
+    for table in ("tasks", "events"):
+        assert (run.path / f"{table}.parquet").read_bytes() == (again.path / f"{table}.parquet").read_bytes()
+
+
+def test_what_is_sent_by_a_slow_link_takes_its_rate_and_its_delay(tmp_path: Path) -> None:
+    rate_bps, delay_s = 2e6, 0.03
+    fault = {
+        "kind": "slow_link", "host": "pi-2", "at_s": AT_S, "for_s": FOR_S, "rate_bps": rate_bps, "delay_s": delay_s,
+    }  # fmt: skip
+    calm, run = simulated(tmp_path / "calm", "all_edge"), simulated(tmp_path / "run", "all_edge", fault)
+    slowed = 0
+    for before, row in pairs(calm, run, "pi-2"):
+        # At the tick what it sees goes up, and what is decided comes down.
+        tick_s = (row["epoch"] + 1) * EXPERIMENT["epoch_s"]
+        late_s = 2 * delay_s if AT_S <= tick_s < AT_S + FOR_S else 0.0
+        assert row["decision_s"] == pytest.approx(before["decision_s"] + late_s)
+        if AT_S <= begun_s(row) < AT_S + FOR_S:
+            sent_s = 8.0 * row["payload_bytes"] / rate_bps
+            assert row["uplink_s"] == pytest.approx(sent_s + delay_s, rel=0.05)
+            assert row["downlink_s"] == pytest.approx(before["downlink_s"] + delay_s)
+            slowed += 1
+        else:
+            assert (row["uplink_s"], row["downlink_s"]) == (before["uplink_s"], before["downlink_s"])
+    assert slowed > 3
+    assert all(row["uplink_s"] == before["uplink_s"] for before, row in pairs(calm, run, "pi-1"))
+
+
+def test_a_decision_that_a_slow_link_brings_too_late_is_the_fallbacks(tmp_path: Path) -> None:
+    fault = {"kind": "slow_link", "host": "pi-2", "at_s": AT_S, "for_s": FOR_S, "delay_s": 0.2}
+    run = simulated(tmp_path / "run", "all_edge", fault)
+    late = run.query("SELECT DISTINCT device_id, site, decided_by FROM tasks WHERE 'decision_late' IN flags").records()
+    assert late == [{"device_id": "pi-2", "site": "device", "decided_by": "fallback"}]
