@@ -29,7 +29,7 @@ class StopChoice(Strict):
         wanted = self.half_width
         if self.run_s is None and wanted is None:
             return None
-        return StopRule(
-            run_s=self.run_s,
-            half_width=wanted and HalfWidth(measure=wanted.measure, at_most=wanted.at_most, min_seeds=wanted.min_seeds),
-        )
+        half_width = None
+        if wanted is not None:
+            half_width = HalfWidth(measure=wanted.measure, at_most=wanted.at_most, min_seeds=wanted.min_seeds)
+        return StopRule(run_s=self.run_s, half_width=half_width)

@@ -29,13 +29,10 @@ def planned_rows(plan: Plan, attempts: Attempts, not_needed: Collection[str] = (
         RunConflict: this edgebed plans other tasks than the one that made the plan.
     """
     for cell in plan.cells:
-        for row in rows_of_cell(cell, attempts.latest(cell.cell_id)):
-            if row.reason == NOT_RUN and cell.cell_id in not_needed:
-                row.reason = NOT_NEEDED
-            yield row
+        yield from rows_of_cell(cell, attempts.latest(cell.cell_id), is_needed=cell.cell_id not in not_needed)
 
 
-def rows_of_cell(cell: PlannedCell, attempt: Attempt | None) -> Iterator[TaskRecord]:
+def rows_of_cell(cell: PlannedCell, attempt: Attempt | None, *, is_needed: bool = True) -> Iterator[TaskRecord]:
     """The `planned_rows` of one cell; ``attempt``: its newest.
 
     Raises:
@@ -43,11 +40,11 @@ def rows_of_cell(cell: PlannedCell, attempt: Attempt | None) -> Iterator[TaskRec
     """
     for device in cell.plan.devices:
         for task in cell.planned_tasks(device.name):
-            yield _row(cell, device.name, task, attempt)
+            yield _row(cell, device.name, task, attempt, is_needed=is_needed)
 
 
-def _row(cell: PlannedCell, device: str, task: PlannedTask, attempt: Attempt | None) -> TaskRecord:
-    outcome, reason = verdict_on(device, task, attempt)
+def _row(cell: PlannedCell, device: str, task: PlannedTask, attempt: Attempt | None, *, is_needed: bool) -> TaskRecord:
+    outcome, reason = verdict_on(device, task, attempt, is_needed=is_needed)
     # A cell that was never started has no place on the run clock; sealing writes NULL for it.
     start_s = math.nan if attempt is None or attempt.run_clock_s is None else attempt.run_clock_s
     return TaskRecord(
@@ -70,12 +67,16 @@ def _row(cell: PlannedCell, device: str, task: PlannedTask, attempt: Attempt | N
     )
 
 
-def verdict_on(device: str, task: PlannedTask, attempt: Attempt | None) -> tuple[Outcome, str]:
+def verdict_on(
+    device: str, task: PlannedTask, attempt: Attempt | None, *, is_needed: bool = True
+) -> tuple[Outcome, str]:
     """Outcome and reason of a task that nobody reported.
 
     It is ``failed`` only where it certainly was not done: its cell never began, was stopped before the task came, or
     the device's program was dead when it came. Silence is ``unknown``.
     """
+    if attempt is None and not is_needed:
+        return Outcome.FAILED, NOT_NEEDED
     if attempt is None or attempt.run_clock_s is None:
         return Outcome.FAILED, NOT_RUN
     if attempt.stopped_s is not None and task.offset_s > attempt.stopped_s and device not in attempt.lost:

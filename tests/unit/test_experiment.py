@@ -144,7 +144,7 @@ def test_an_external_policy_needs_no_registered_name() -> None:
         ("scenario: explaboff-3x2", "scenario: explaboff-3x2 has no counterpart on hosts: its sizes"),
         ("scenario: meta-rl", "scenario: meta-rl has no counterpart on hosts: its samples"),
         ("faults: [kill]", "faults.0: is 'kill'; expected a mapping of keys"),
-        ("stop: {tasks: 3}", "stop.tasks: is not a key here; allowed: half_width, run_s"),
+        ("stop: {tasks: 3}", "stop.tasks: is not a key here"),
         ("profile: p.yaml", "profile: is only for backends 'simulated' and 'replayed'; the backend is 'hosts'"),
         ("backend: simulate", "backend: is 'simulate'; did you mean simulated? allowed: 'hosts', 'simulated' or"),
         ("channels: {parameters: {noise: 1}}", "channels.parameters.noise: is not a key here; did you mean noise_dbm?"),

@@ -124,7 +124,8 @@ class TestHappenings:
         assert happenings.up == {"controller"}, "a new controller has nobody yet"
 
     def test_troubles_are_counted_and_the_newest_events_kept(self) -> None:
-        events = [(float(t_s), "pi-1", "server_lost", {"server": "edge"}) for t_s in range(20)]
+        detail: dict[str, object] = {"server": "edge"}
+        events = [(float(t_s), "pi-1", "server_lost", detail) for t_s in range(20)]
         happenings = self.told(*reversed(events))
         assert [event.t_s for event in happenings.newest] == [float(t_s) for t_s in range(20 - EVENTS_SHOWN, 20)]
         assert happenings.problems == ["server_lost, 20 times; last: 19.0 s  pi-1: server_lost (server edge)"]
