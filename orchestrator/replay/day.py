@@ -111,6 +111,7 @@ class RecordedDay:
 
     Attributes:
         start_s: of the cell, run clock. tasks: how many there are.
+        first_row, last_row: of the recorded table, that it has.
         has_others: some ingredients come from other cells of the day.
         is_plain: no task was split.
 
@@ -133,12 +134,13 @@ class RecordedDay:
         self.has_others = len(day.cells) > 1
         self._look_at()
         counted = connection.execute(
-            "SELECT count(*), count(*) FILTER (requested_site = 'split'), min(arrived_s - epoch * ?), max(epoch) "  # noqa: S608
+            "SELECT count(*), count(*) FILTER (requested_site = 'split'), min(arrived_s - epoch * ?), max(epoch), "  # noqa: S608
+            "coalesce(min(row), 0), coalesce(max(row), 0) "
             f"FROM src JOIN device ON device.name = src.device_id WHERE {self._is_own}",
             (record.setting.epoch_s,),
         ).fetchone()
         assert counted is not None
-        self.tasks, splits, begin_s, last = counted
+        self.tasks, splits, begin_s, last, self.first_row, self.last_row = counted
         self.is_plain = splits == 0
         self.epochs = max(record.setting.epochs, 0 if last is None else last + 1)
         self._batch_epochs = max(1, math.floor(BATCH_TASKS * self.epochs / max(1, self.tasks)))

@@ -154,7 +154,7 @@ class _Work:
         duckdb = import_duckdb("replaying a run")
         for name, data in content_of(self._plan).items():
             (scratch / file_name(name)).write_bytes(data)
-        settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spill"), "threads": 2}
+        settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(scratch / "spill"), "threads": 1}
         database = duckdb.connect(str(scratch / "day.duckdb"), config=settings)
         with database as connection, ColumnWriter(scratch) as writer:
             connection.execute(QUIET)
@@ -266,7 +266,7 @@ class _Cell:
         policy = None if self._work.is_recorded else self._policy()
         folder = attempt_folder(self._work.folder, self._spec.cell_id, 1)
         by = policy.decider.by.value if policy else ""
-        tables = CellTables(self._connection, self._day, self._spec, folder, by)
+        tables = CellTables(self._connection, self._day, self._spec, folder, by, self._content / "results")
 
         def finished(judged: Judged) -> None:
             missing = self._work.missing

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
-from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, OUTCOMES, REASONS, UNKNOWN
+from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, OUTCOMES, REASONS, UNKNOWN, IndexArray
 from edgebed.trace.runs import sql_file, sql_text
 from edgebed.trace.schema import STAGES, EpochRecord, TaskRecord, columns
 from edgebed.types import Site
@@ -19,6 +20,7 @@ from orchestrator.columnar import ColumnWriter, part_path
 from orchestrator.replay.day import RecordedDay
 from orchestrator.replay.judged import MODELLED, RECOMPUTED, RECORDED, STATUS, Judged, QueueError
 from orchestrator.replay.observing import REPLAY
+from orchestrator.replay.spill import Spill
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -37,12 +39,15 @@ FROM_OTHERS = (
 """What a row may take from another one."""
 
 _RESULTS = {
-    "row": "BIGINT", "other": "BIGINT", "status": "TINYINT", "rsite": "TINYINT", "rserver": "INTEGER",
-    "rchannel": "INTEGER", "xsite": "TINYINT", "xserver": "INTEGER", "xframes": "INTEGER", "version": "INTEGER",
-    "outcome": "TINYINT", "reason": "TINYINT", "decision_s": "DOUBLE", "latency_s": "DOUBLE",
-    **dict.fromkeys(STAGES, "DOUBLE"),
-    **dict.fromkeys(("cpu", "server_cpu", "joules", "server_joules", "error_j", "air_s"), "DOUBLE"),
-}  # fmt: skip
+    **dict.fromkeys(("row", "other", "status", "rsite", "rserver", "rchannel", "xsite", "xserver", "xframes"), "i8"),
+    **dict.fromkeys(("version", "outcome", "reason"), "i8"),
+    **dict.fromkeys(("decision_s", "latency_s", *STAGES), "f8"),
+    **dict.fromkeys(("cpu", "server_cpu", "joules", "server_joules", "error_j", "air_s"), "f8"),
+}
+"""What a replay comes to, by row of the record."""
+
+_FORMAT = "(FORMAT parquet, COMPRESSION zstd, DICTIONARY_SIZE_LIMIT 1000)"
+"""Columns of so many different values gain nothing by a dictionary, and making one takes time."""
 
 
 class CellTables:
@@ -54,20 +59,21 @@ class CellTables:
         cell: of the replay.
         folder: of the cell's attempt.
         by: who decided, as tables call it.
+        scratch: a folder; results wait there, as they come in order of time, and tables are by device.
 
     Attributes:
         counts: rows of each status.
         queue_error: of the record's lane against the record.
     """
 
-    def __init__(self, connection: DuckDBPyConnection, day: RecordedDay, cell: CellSpec, folder: Path, by: str) -> None:
+    def __init__(
+        self, connection: DuckDBPyConnection, day: RecordedDay, cell: CellSpec, folder: Path, by: str, scratch: Path
+    ) -> None:
         self._connection, self._day, self._cell, self._folder, self._by = connection, day, cell, folder, by
         folder.mkdir(parents=True, exist_ok=True)
-        spelled = ", ".join(f"{name} {kind}" for name, kind in _RESULTS.items())
-        connection.execute(f"CREATE OR REPLACE TABLE results ({spelled})")
+        self._results = Spill(_RESULTS, scratch)
         self.counts = [0] * len(STATUS)
         self.queue_error = QueueError()
-        self._has_others = False
         self._epoch_parts: list[Path] = []
 
     def add(self, judged: Judged, testbed: Testbed | None, writer: ColumnWriter, rows: list[EpochRow]) -> None:
@@ -86,7 +92,6 @@ class CellTables:
         judged.note_queue_error(self.queue_error)
         other = judged.ingredient_row(status)
         other = np.where(other == batch.row, NOWHERE, other)
-        self._has_others |= bool((other >= 0).any())
         values: dict[str, Any] = {
             "row": batch.row, "other": other, "status": status, "rsite": choices.site, "rserver": choices.server,
             "rchannel": choices.channel, "xsite": lane.site, "xserver": lane.server, "xframes": lane.edge_frames,
@@ -95,10 +100,7 @@ class CellTables:
             **{name: lane.stages[:, index] for index, name in enumerate(STAGES)},
             **_used(judged, status, testbed),
         }  # fmt: skip
-        if len(batch):
-            self._connection.register("given", {name: np.ascontiguousarray(values[name]) for name in _RESULTS})
-            self._connection.execute(f"INSERT INTO results SELECT {', '.join(_RESULTS)} FROM given")  # noqa: S608
-            self._connection.unregister("given")
+        self._results.add(values, (batch.row - self._day.first_row) // PART_ROWS)
         self.add_epochs(writer, rows)
 
     def add_epochs(self, writer: ColumnWriter, rows: list[EpochRow]) -> None:
@@ -117,35 +119,34 @@ class CellTables:
         selected = ", ".join(f"CAST({expression} AS {kind}) AS {name}" for name, kind, expression in expressions)
         # Joined as written, what is on the left keeps its order; the database would turn joins around and sort after.
         self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-        for number, (first, last) in enumerate(self._ranges()):
-            path = part_path(self._folder / "tasks.parquet", number)
-            self._connection.execute(
-                f"COPY (SELECT {selected} FROM {self._joined(first, last)}) TO {sql_text(path)} "  # noqa: S608
-                "(FORMAT parquet, COMPRESSION zstd)"
-            )
+        for number in range(self._parts):
+            self._write_part(part_path(self._folder / "tasks.parquet", number), self._results.part(number), selected)
         self._connection.execute("RESET disabled_optimizers")
 
-    def _ranges(self) -> list[tuple[int, int]]:
-        """Rows of the record, first and last, as many at a time as fit into memory with all their columns."""
-        found = self._connection.execute("SELECT coalesce(min(row), 0), coalesce(max(row), 0) FROM results").fetchone()
-        assert found is not None
-        first, last = found
-        return [(begin, min(begin + PART_ROWS - 1, last)) for begin in range(first, last + 1, PART_ROWS)]
+    @property
+    def _parts(self) -> int:
+        return max(1, 1 + (self._day.last_row - self._day.first_row) // PART_ROWS)
 
-    def _joined(self, first: int, last: int) -> str:
-        """The record ``b`` in its order, the results ``r``, and the other rows ``p`` that some ingredients are from."""
-        own, rows = sql_text(self._day.record.cell_id), f"row BETWEEN {first} AND {last}"
-        # Without another row everything is in the record's own.
-        others = "(FROM src LIMIT 0) AS p ON false"
-        if self._has_others:
-            others = (
-                f"(SELECT {', '.join(FROM_OTHERS)} FROM src WHERE row IN "  # noqa: S608  (constants and numbers)
-                f"(SELECT other FROM results WHERE other >= 0 AND {rows})) AS p ON p.row = r.other"
-            )
-        return (
-            f"(FROM src WHERE cell_id = {own} AND {rows}) AS b "
-            f"JOIN (FROM results WHERE {rows}) AS r ON r.row = b.row LEFT JOIN {others}"
+    def _write_part(self, path: Path, results: NDArray[Any], selected: str) -> None:
+        connection, others = self._connection, results["other"][results["other"] >= 0]
+        connection.register("results", {name: np.ascontiguousarray(results[name]) for name in _RESULTS})
+        connection.execute(
+            f"COPY (SELECT {selected} FROM {self._joined(results['row'], others)} ORDER BY b.row) TO "  # noqa: S608
+            f"{sql_text(path)} {_FORMAT}"
         )
+        connection.unregister("results")
+
+    def _joined(self, rows: IndexArray, others: IndexArray) -> str:
+        """The record ``b`` in its order, the results ``r``, and the other rows ``p`` that some ingredients are from."""
+        own = f"cell_id = {sql_text(self._day.record.cell_id)} AND {_within(rows)}"
+        # Without another row everything is in the record's own.
+        taken = "(FROM src LIMIT 0) AS p ON false"
+        if len(others):
+            taken = (
+                f"(SELECT {', '.join(FROM_OTHERS)} FROM src WHERE {_within(others)} AND row IN "  # noqa: S608  (names)
+                "(SELECT other FROM results WHERE other >= 0)) AS p ON p.row = r.other"
+            )
+        return f"(FROM src WHERE {own}) AS b JOIN results AS r ON r.row = b.row LEFT JOIN {taken}"
 
     def _words(self, versions: tuple[str, ...]) -> dict[str, str]:
         return {
@@ -170,7 +171,7 @@ class CellTables:
                 f"SELECT {chosen} FROM read_parquet({sql_file(self._day.source.epochs_file)}) "  # noqa: S608
                 f"WHERE cell_id = {sql_text(self._day.record.cell_id)}"
             )
-        self._connection.execute(f"COPY ({source}) TO {target} (FORMAT parquet, COMPRESSION zstd)")
+        self._connection.execute(f"COPY ({source}) TO {target} {_FORMAT}")
         for path in self._epoch_parts:
             path.unlink()
 
@@ -195,6 +196,14 @@ def _used(judged: Judged, status: Any, testbed: Testbed | None) -> dict[str, Any
         column[where] = values
         found[name] = column
     return found
+
+
+def _within(rows: IndexArray) -> str:
+    """Condition on a row that it is near some of these: what is far from all of them is not read."""
+    ordered = np.sort(rows)
+    ends = np.flatnonzero(np.diff(ordered) > PART_ROWS)  # another cell's rows lie between
+    pairs = zip(ordered[np.r_[0, ends + 1]].tolist(), ordered[np.r_[ends, -1]].tolist(), strict=True)
+    return f"({' OR '.join(f'row BETWEEN {first} AND {last}' for first, last in pairs)})" if len(rows) else "false"
 
 
 def _list(names: list[str]) -> str:
