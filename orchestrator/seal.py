@@ -167,19 +167,25 @@ SELECT raw.* REPLACE (<flags> AS flags), is_planned
 FROM picked JOIN raw_task AS raw ON raw.rowid = picked_row JOIN cell USING (_cell)
 """
 
+REWARDS = """
+CREATE TABLE rewards AS
+WITH reward_of_device AS (
+    SELECT cell_id, device_id, decision_epoch AS epoch, -sum(cost) AS total, bool_and(cost IS NOT NULL) AS complete
+    FROM tasks WHERE decision_epoch IS NOT NULL GROUP BY ALL
+), reward_of_all AS (
+    SELECT cell_id, '' AS device_id, epoch, sum(total) AS total, bool_and(complete) AS complete
+    FROM reward_of_device GROUP BY ALL
+)
+FROM reward_of_device UNION ALL FROM reward_of_all
+"""
+
 EPOCHS = """
 CREATE TABLE epochs AS
 WITH picked_epoch AS (
     SELECT * REPLACE (coalesce(len(action), 0) AS _rank) FROM raw_epoch
     QUALIFY row_number() OVER (
         PARTITION BY _cell, device_id, epoch, coalesce(len(action), 0) = 0 ORDER BY _sequence DESC, _host) = 1
-), reward_of_device AS (
-    SELECT cell_id, device_id, decision_epoch AS epoch, -sum(cost) AS total, bool_and(cost IS NOT NULL) AS complete
-    FROM tasks WHERE decision_epoch IS NOT NULL GROUP BY ALL
-), reward_of_all AS (
-    SELECT cell_id, '' AS device_id, epoch, sum(total) AS total, bool_and(complete) AS complete
-    FROM reward_of_device GROUP BY ALL
-), rewards AS (FROM reward_of_device UNION ALL FROM reward_of_all)
+)
 SELECT picked_epoch.* REPLACE (
     CASE WHEN _rank > 0 THEN coalesce(total, 0) END AS reward,
     CASE WHEN _rank > 0 THEN coalesce(complete, true) END AS reward_complete,
@@ -207,6 +213,7 @@ def _make_tables(connection: DuckDBPyConnection) -> None:
         connection.execute("INSERT INTO trouble VALUES (?, ?, ?, ?)", spell)
     connection.execute(_TASK_TROUBLE)
     connection.execute(_TASKS.replace("<flags>", _flags()))
+    connection.execute(REWARDS)
     connection.execute(EPOCHS)
 
 

@@ -1,7 +1,8 @@
 """Sealing of runs whose cells were written as columns: their files, one after another, become the run's four tables.
 
 A cell's tasks lie in their sealed order already, and every planned task has its row, so that tasks only have to be
-joined; rewards come from them by the same SQL as in `orchestrator.seal`.
+joined; rewards come from them by the same SQL as in `orchestrator.seal`. Epochs that lie in their order, too, only get
+their rewards on the way; they are wide, and sorting them would take longer than all the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from edgebed.trace.schema import EpochRecord, EventRecord, SampleRecord, TaskRec
 from edgebed.trace.segments import attempt_folder
 from orchestrator.columnar import ColumnWriter, Table, parts_of, scan_of
 from orchestrator.row_groups import join_row_groups, read_footer
-from orchestrator.seal import EPOCHS, SealedCounts, publish, write_table
+from orchestrator.seal import EPOCHS, REWARDS, SealedCounts, publish, write_table
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -103,9 +104,10 @@ def _tabulate(files: _Files, folder: Path, scratch: Path) -> SealedCounts:
         _join_tasks(connection, files, folder / "tasks")
         tasks = f"read_parquet({sql_text(folder / 'tasks')})"
         _make_tables(connection, files, tasks)
-        for table in ("epochs", "samples", "events"):
+        _write_epochs(connection, files, folder)
+        for table in ("samples", "events"):
             write_table(connection, table, folder)
-        return _count(connection, tasks, files.unreported)
+        return _count(connection, tasks, folder / "epochs", files.unreported)
 
 
 def _join_tasks(connection: DuckDBPyConnection, files: _Files, target: Path) -> None:
@@ -128,12 +130,8 @@ def _make_tables(connection: DuckDBPyConnection, files: _Files, tasks: str) -> N
     connection.execute(f"CREATE VIEW tasks AS SELECT * FROM {tasks}")  # noqa: S608
     connection.execute("CREATE TABLE cell_order (cell_id VARCHAR, _cell INTEGER)")
     connection.executemany("INSERT INTO cell_order VALUES (?, ?)", files.order)
-    epochs, events = scan_of(files.epochs, EpochRecord), scan_of(files.events, EventRecord)
-    connection.execute(
-        "CREATE TABLE raw_epoch AS SELECT given.*, _cell, 0 AS _rank, '' AS _host, row_number() OVER () AS _sequence "  # noqa: S608
-        f"FROM {epochs} AS given JOIN cell_order USING (cell_id)"
-    )
-    connection.execute(EPOCHS)
+    connection.execute(REWARDS)
+    events = scan_of(files.events, EventRecord)
     connection.execute(
         f"CREATE TABLE events AS SELECT *, '' AS _host, row_number() OVER () AS _sequence FROM {events}"  # noqa: S608
     )
@@ -141,12 +139,64 @@ def _make_tables(connection: DuckDBPyConnection, files: _Files, tasks: str) -> N
     connection.execute(f"CREATE TABLE samples AS SELECT *, '' AS _host, 0 AS _sequence FROM {samples}")  # noqa: S608
 
 
-def _count(connection: DuckDBPyConnection, tasks: str, unreported: int) -> SealedCounts:
+# Rows whose place in the order is not behind that of the row before; of such an epoch the last word would count.
+_OUT_OF_ORDER = """
+SELECT count(*) FROM (
+    SELECT key, lag(key) OVER (ORDER BY _sequence) AS before FROM (
+        SELECT row(_cell, device_id, epoch, coalesce(len(action), 0) = 0) AS key, row_number() OVER () AS _sequence
+        FROM given JOIN cell_order USING (cell_id)))
+WHERE key <= before
+"""
+
+_LAST_EPOCHS = """
+CREATE TABLE last_epoch AS
+SELECT cell_id, device_id, max(epoch) AS last FROM given WHERE len(action) > 0 GROUP BY ALL
+"""
+
+# As `orchestrator.seal.EPOCHS` has them; rewards are of rows with an action.
+_WITH_REWARD = {
+    "reward": "CASE WHEN len(action) > 0 THEN coalesce(total, 0) END",
+    "reward_complete": "CASE WHEN len(action) > 0 THEN coalesce(complete, true) END",
+    "terminated": "CASE WHEN len(action) > 0 THEN false END",
+    "truncated": "CASE WHEN len(action) > 0 THEN given.epoch = last END",
+}
+
+
+def _write_epochs(connection: DuckDBPyConnection, files: _Files, folder: Path) -> None:
+    connection.execute(f"CREATE VIEW given AS SELECT * FROM {scan_of(files.epochs, EpochRecord)}")  # noqa: S608
+    found = connection.execute(_OUT_OF_ORDER).fetchone()
+    assert found is not None
+    if found[0]:
+        _sort_epochs(connection)
+        write_table(connection, "epochs", folder)
+        return
+    connection.execute(_LAST_EPOCHS)
+    selected = ", ".join(f"{_WITH_REWARD.get(name, f'given.{name}')} AS {name}" for name, _ in columns(EpochRecord))
+    # Joined as written, what is on the left keeps its order; the database would turn joins around and sort after.
+    connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+    connection.execute(
+        f"COPY (SELECT {selected} FROM given LEFT JOIN rewards USING (cell_id, device_id, epoch) "  # noqa: S608
+        "LEFT JOIN last_epoch USING (cell_id, device_id)) "
+        f"TO {sql_text(folder / 'epochs')} (FORMAT parquet, COMPRESSION zstd)"
+    )
+    connection.execute("RESET disabled_optimizers")
+
+
+def _sort_epochs(connection: DuckDBPyConnection) -> None:
+    connection.execute(
+        "CREATE TABLE raw_epoch AS SELECT given.*, _cell, 0 AS _rank, '' AS _host, row_number() OVER () AS _sequence "
+        "FROM given JOIN cell_order USING (cell_id)"
+    )
+    connection.execute(EPOCHS)
+
+
+def _count(connection: DuckDBPyConnection, tasks: str, epochs: Path, unreported: int) -> SealedCounts:
     rows = connection.execute(f"SELECT outcome, count(*) FROM {tasks} GROUP BY outcome").fetchall()  # noqa: S608
     outcomes: dict[str, int] = dict(rows)
     sizes = {}
-    for table in ("epochs", "samples", "events"):
-        found = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608
+    sources = {"epochs": f"read_parquet({sql_text(epochs)})", "samples": "samples", "events": "events"}
+    for table, source in sources.items():
+        found = connection.execute(f"SELECT count(*) FROM {source}").fetchone()  # noqa: S608
         assert found is not None
         sizes[table] = int(found[0])
     return SealedCounts(
