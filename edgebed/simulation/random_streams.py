@@ -8,6 +8,7 @@ draws the same whatever batch it runs in, and nothing loops over the batch. The 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -34,9 +35,29 @@ def stream_keys(seeds: ArrayLike, *names: str | int) -> Uint64Array:
     Returns:
         ``[B]``.
     """
-    digest = hashlib.sha256("\x1f".join(str(name) for name in names).encode()).digest()
-    salt = np.frombuffer(digest[:8], dtype="<u8").astype(np.uint64)
-    return _mixed(_mixed(np.asarray(seeds).astype(np.uint64) * _WEYL + _WEYL) ^ salt)
+    return _keys(np.asarray(seeds), _salt(names))
+
+
+def named_keys(seed: int, names: Sequence[tuple[str | int, ...]]) -> Uint64Array:
+    """Keys of many streams of one seed: `stream_keys` of each of these names.
+
+    Args:
+        seed: not negative.
+        names: ``[n]``, who draws.
+
+    Returns:
+        ``[n]``.
+    """
+    return _keys(np.asarray([seed]), b"".join(map(_salt, names)))
+
+
+def _salt(names: tuple[str | int, ...]) -> bytes:
+    return hashlib.sha256("\x1f".join(str(name) for name in names).encode()).digest()[:8]
+
+
+def _keys(seeds: NDArray[np.generic], salts: bytes) -> Uint64Array:
+    salt = np.frombuffer(salts, dtype="<u8").astype(np.uint64)
+    return _mixed(_mixed(seeds.astype(np.uint64) * _WEYL + _WEYL) ^ salt)
 
 
 def words(keys: Uint64Array, first: int | NDArray[np.int64], count: int) -> Uint64Array:

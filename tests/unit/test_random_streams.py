@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from edgebed.simulation.random_streams import normals, stream_keys, uniforms, words
+from edgebed.simulation.random_streams import named_keys, normals, stream_keys, uniforms, words
 
 
 def mixed(word: int) -> int:
@@ -67,3 +67,11 @@ def test_normal_numbers_are_normal() -> None:
     assert numbers.mean() == pytest.approx(0.0, abs=4 / math.sqrt(n))
     assert numbers.var() == pytest.approx(1.0, abs=4 * math.sqrt(2 / n))
     assert (numbers**4).mean() == pytest.approx(3.0, abs=4 * math.sqrt(96 / n))
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**40])
+def test_keys_of_many_names_are_those_of_each(seed: int) -> None:
+    names = [("testbed", "task", f"pi-{number}") for number in range(40)]
+    each = [int(stream_keys([seed], *name)[0]) for name in names]
+    assert named_keys(seed, names).tolist() == each
+    assert named_keys(seed, []).tolist() == []

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgebed.simulation.random_streams import Uint64Array, stream_keys, uniforms
+from edgebed.simulation.random_streams import Uint64Array, named_keys, uniforms
 from edgebed.simulation.testbed.ingredients import FloatArray, IndexArray
 
 PER_TASK = ("bytes", "device", "server", "same_content", "uplink", "uplink_delay", "downlink", "refusal")
@@ -32,7 +32,7 @@ def device_keys(seed: int, devices: Sequence[str], what: str) -> Uint64Array:
         devices: their names.
         what: ``task``, ``decision`` or ``frame``.
     """
-    return np.concatenate([stream_keys([seed], "testbed", what, device) for device in devices])
+    return named_keys(seed, [("testbed", what, device) for device in devices])
 
 
 def task_chances(keys: Uint64Array, index: IndexArray) -> FloatArray:
