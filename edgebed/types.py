@@ -109,8 +109,8 @@ DEVICE_FEATURES: tuple[Feature, ...] = (
     Feature("round_trip_s", "s", 0, np.inf, "least recent round trip to the edge server; 0 when unknown"),
     Feature("device_cpu", "1", 0, 1, "busy share of the device's processors"),
     Feature("battery", "1", 0, 1, "charge left by the battery's gauge; 1 on mains"),
-    Feature("position_x_m", "m", -np.inf, np.inf, "position from the hosts file; 0 when not given"),
-    Feature("position_y_m", "m", -np.inf, np.inf, "position from the hosts file; 0 when not given"),
+    Feature("position_x_m", "m", -np.inf, np.inf, "position from the hosts file, or where placed; 0 when neither"),
+    Feature("position_y_m", "m", -np.inf, np.inf, "position from the hosts file, or where placed; 0 when neither"),
 )
 """What is known of each device, in order. ``Observation.values`` has these columns on hosts."""
 
