@@ -45,7 +45,7 @@ def command(
         Output(as_json).answer(watch.look().to_plain())
         return EXIT_DONE
     view = _follow(watch, interval)
-    return EXIT_DONE if view.state == "complete" else EXIT_FAILED
+    return EXIT_DONE if view.state == "complete" and not view.is_left else EXIT_FAILED
 
 
 def watch_of(run: str, runs: Path) -> RunWatch | TrainingWatch:

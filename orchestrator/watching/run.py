@@ -102,19 +102,20 @@ class RunWatch:
         is_going_on = is_taken(self.folder)
         manifest = self._manifest()
         state = manifest.state if manifest is not None else "starting"
-        if state in _OVER and not is_going_on and self._is_sealed:
-            assert manifest is not None
+        if manifest is not None and self._has_ended(manifest, is_going_on):
             return self._ended(manifest)
         for cell_id, cell in self._cells.items():
             if not cell.is_settled:
                 self._look_at(cell_id, cell)
         self._look_outside()
-        is_left = state not in _OVER and is_going_on is False and self._quiet_s() > LEFT_AFTER_S
+        is_left = is_going_on is False and self._quiet_s() > LEFT_AFTER_S
         return self._view(state, is_going_on, manifest, is_left=is_left)
 
-    @property
-    def _is_sealed(self) -> bool:
-        return all((self.folder / f"{table}.parquet").is_file() for table in TABLES)
+    def _has_ended(self, manifest: Manifest, is_going_on: bool | None) -> bool:
+        """Are its tables those of its end? Where the lock cannot be seen, the verdict tells, which comes last."""
+        is_sealed = all((self.folder / f"{table}.parquet").is_file() for table in TABLES)
+        is_let_go = is_going_on is False or (is_going_on is None and manifest.verdict is not None)
+        return manifest.state in _OVER and is_sealed and is_let_go
 
     def _manifest(self) -> Manifest | None:
         return read_manifest(self.folder) if (self.folder / MANIFEST_FILE).is_file() else None
@@ -176,6 +177,7 @@ class RunWatch:
             state=state,
             is_going_on=is_going_on,
             is_left=is_left,
+            is_over=is_left,
             standing=self._standing(current, state, is_left=is_left),
             cell=current,
             policies=tuple(self._policies()),
@@ -327,6 +329,7 @@ class RunWatch:
             state=manifest.state,
             is_going_on=False,
             is_left=False,
+            is_over=True,
             standing=standing,
             verdict=manifest.verdict,
             reasons=tuple(manifest.reasons),

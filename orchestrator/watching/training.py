@@ -56,6 +56,7 @@ class TrainingWatch:
             state=status.state,
             is_going_on=is_going_on,
             is_left=is_left,
+            is_over=is_left or (not is_going_on and status.state not in ("planned", "running")),
             standing=Standing(
                 doing="nobody works on it" if is_left else status.state,
                 cells_done=self._seeds if status.state == "complete" else 0,

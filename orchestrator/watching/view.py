@@ -83,7 +83,8 @@ class View:
         path: its folder. kind: ``run`` or ``training``.
         state: of its manifest or status; ``starting`` while it has none.
         is_going_on: somebody works on it; None when that cannot be told.
-        is_left: it has not ended, and nobody works on it.
+        is_left: something of it is still to be done, and nobody works on it.
+        is_over: nothing more will come by itself.
         cell: the one that is worked on, as its name; empty when none is.
         measures: of a training: what was measured last, means over its seeds, by name.
         events: the newest ones, the oldest of them first. problems: a sentence each.
@@ -95,6 +96,7 @@ class View:
     state: str
     is_going_on: bool | None
     is_left: bool
+    is_over: bool
     standing: Standing
     cell: str = ""
     verdict: str | None = None
@@ -104,11 +106,6 @@ class View:
     events: tuple[Event, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-    @property
-    def is_over(self) -> bool:
-        """Nothing more will come by itself."""
-        return self.is_left or (not self.is_going_on and self.state not in ("starting", "planned", "running"))
 
     def to_plain(self) -> dict[str, Any]:
         """As plain data for ``--json``."""

@@ -183,6 +183,26 @@ class TestSimulated:
         assert (view.is_left, view.is_over) == (True, True)
         assert any("edgebed resume" in note for note in view.notes)
 
+    def test_one_that_was_cut_off_while_it_was_sealed_is_left(self, tmp_path: Path) -> None:
+        folder, plan = planned(tmp_path)
+        SimulatedRunner(folder, plan, Quiet()).run(None)
+        (folder / "epochs.parquet").unlink()
+        long_ago_s = 1_000_000_000
+        for path in (folder, *folder.rglob("*")):
+            os.utime(path, (long_ago_s, long_ago_s))
+        view = RunWatch(folder).look()
+        assert (view.state, view.is_left, view.is_over) == ("complete", True, True)
+        assert view.standing.tasks_done == view.standing.tasks, "of its cells' own tables"
+
+    def test_where_nobody_can_tell_who_works_on_it_the_verdict_ends_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("orchestrator.watching.run.is_taken", lambda folder: None)
+        folder, plan = planned(tmp_path)
+        assert (RunWatch(folder).look().is_over, RunWatch(folder).look().is_left) == (False, False)
+        SimulatedRunner(folder, plan, Quiet()).run(None)
+        assert RunWatch(folder).look().is_over
+
 
 class TestCommand:
     def test_one_look_as_json(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
