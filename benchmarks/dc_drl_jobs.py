@@ -54,6 +54,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "fixed_n10": {"adaptive_n": False, "n_step": 10},
     "agreement_0.7": {"agreement": 0.7},
     "agreement_0.5": {"agreement": 0.5},
+    "prioritised": {"prioritised": True},
+    "faster_targets": {"tau": 0.02},
 }
 
 FIRST_ABLATIONS = ("single_cell", "fixed_n1", "fixed_n5", "no_actor_noise")
@@ -122,6 +124,7 @@ def jobs() -> Iterator[Job]:
     for name in FIRST_ABLATIONS:
         yield _ablation(name, short)
     yield Job("aga", "aga", short, {"n": 10}, SETTINGS)
+    yield Job("d4pg", "d4pg", short, {"n": 10})
     for size in SIZES[:2]:
         yield Job("dc_drl", "dc_drl", long, {"n": size}, SETTINGS)
         yield Job("ppo", "ppo", long, {"n": size}, PPO)

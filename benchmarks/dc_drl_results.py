@@ -62,11 +62,17 @@ def train(job: Job, runs: Path) -> dict[str, Any]:
     start_s, start = time.process_time(), time.monotonic()
     with make_executor("inline") as executor:
         trainer = Trainer(folder, executor, on_progress=_tell(job), checkpoint_every_s=CHECKPOINT_EVERY_S)
-        if trainer.plan.plan_hash != plan.plan_hash:
+        if _as_of_now(trainer.plan).plan_hash != plan.plan_hash:
             raise RunConflict(f"{folder}: was trained with other settings than now; remove it to train it anew")
         trainer.run()
     print(f"{job.name}: {time.process_time() - start_s:.0f} CPU s, {time.monotonic() - start:.0f} s", flush=True)
     return raw_numbers(job, folder)
+
+
+def _as_of_now(plan: TrainingPlan) -> TrainingPlan:
+    """A plan with the settings that came later, which are off by default: it was trained as if it had had them."""
+    settings, scenario = plan.learner_settings, plan.scenario_settings
+    return resolve(plan.learner, plan.scenario, plan.seeds, plan.steps, settings, scenario, plan.training)
 
 
 def _tell(job: Job) -> Any:

@@ -90,7 +90,7 @@ def _ablations(raw: Raw) -> list[str]:
     lines = ["", f"## Ablations and baselines, N = 10, {steps // 1000} k interactions", ""]
     head = ["variant", "cost a task", "DC-DRL against it", "mean n", "fitness variance, first and last fifth"]
     lines += [_row(head), _row(["---"] * len(head))]
-    for name in ("dc_drl", "ppo", "aga", *ABLATIONS):
+    for name in ("dc_drl", "ppo", "aga", "d4pg", *ABLATIONS):
         one = raw.get(f"{name}-{steps // 1000}k-n10")
         against = "" if name == "dc_drl" else _paired(base, _costs(one))
         lines.append(_row([f"`{name}`", _cell(one), against, _last(one, "n_mean"), _fifths(one, "fitness_variance")]))

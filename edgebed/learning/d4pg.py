@@ -16,7 +16,7 @@ deviation from the paper.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -75,14 +75,13 @@ class CategoricalDdpg(Ddpg):
         super().__init__(observation_size, encoding, seeds, settings, heads * len(support))
         self.support = support
 
-    def _logits(self, critic: Any, observations: Tensor, inputs: Tensor) -> Tensor:
+    def _by_atom(self, outputs: Tensor) -> Tensor:
         """``[S, B, H, K]``."""
-        outputs: Tensor = critic(torch.cat([observations, inputs], dim=2))
         return outputs.reshape(*outputs.shape[:2], -1, len(self.support))
 
     def values(self, observations: Tensor, inputs: Tensor) -> Tensor:
-        """Means of the distributions, ``[S, B, H]``."""
-        return self._logits(self.critic, observations, inputs).softmax(dim=3) @ self.support
+        """Means of the distributions, ``[S, B, H]``; with a gradient for the inputs alone."""
+        return self._by_atom(self.critic.beside(observations, inputs)).softmax(dim=3) @ self.support
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
@@ -93,7 +92,7 @@ class CategoricalDdpg(Ddpg):
         """
         outputs = self.target_actor(batch.later) if batch.later_outputs is None else batch.later_outputs
         inputs = self.encoding.chosen(outputs)
-        probabilities = self._logits(self.target_critic, batch.later, inputs).softmax(dim=3)
+        probabilities = self._by_atom(self.target_critic(torch.cat([batch.later, inputs], dim=2))).softmax(dim=3)
         moved = batch.returns[..., None] + batch.discounts[..., None] * self.support
         low, high, count = self.support[0], self.support[-1], len(self.support)
         places = ((moved - low) / (high - low)).clamp(0.0, 1.0) * (count - 1)
@@ -107,7 +106,7 @@ class CategoricalDdpg(Ddpg):
     def _learn_values(self, batch: Batch, rate_scale: float) -> tuple[Tensor, list[Tensor], Tensor]:
         """Cross-entropy; a sample's error is what it exceeds its minimum by: the Kullback-Leibler divergence."""
         targets = self.targets(batch)
-        logs = log_softmax(self._logits(self.critic, batch.observations, batch.inputs), dim=3)
+        logs = log_softmax(self._by_atom(self.critic(torch.cat([batch.observations, batch.inputs], dim=2))), dim=3)
         samples = -(targets * logs).sum(dim=3)
         weighted = samples if batch.weights is None else samples * batch.weights[..., None]
         losses = weighted.mean(dim=(1, 2))

@@ -139,8 +139,8 @@ class Ddpg:
         return Losses(critic_loss, actor_loss, critic_gradients, actor_gradients, errors, outputs)
 
     def values(self, observations: Tensor, inputs: Tensor) -> Tensor:
-        """What the critic expects of each part of the reward, ``[S, B, H]``."""
-        return self.critic(torch.cat([observations, inputs], dim=2))
+        """What the critic expects of each part of the reward, ``[S, B, H]``; with a gradient for the inputs alone."""
+        return self.critic.beside(observations, inputs)
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
@@ -151,7 +151,7 @@ class Ddpg:
 
     def _learn_values(self, batch: Batch, rate_scale: float) -> tuple[Tensor, list[Tensor], Tensor]:
         targets = self.targets(batch)
-        values = self.values(batch.observations, batch.inputs)
+        values = self.critic(torch.cat([batch.observations, batch.inputs], dim=2))
         if self.settings.huber is None:
             samples = (values - targets).square()
         else:
@@ -170,7 +170,7 @@ class Ddpg:
         losses = -self.values(observations, inputs).sum(dim=2).mean(dim=1)
         penalised = losses
         if self.settings.score_penalty:
-            penalised = losses + self.settings.score_penalty * outputs.square().mean(dim=(1, 2))
+            penalised = losses + self.settings.score_penalty * (outputs * outputs).mean(dim=(1, 2))
         gradients = self._actor_adam.step(penalised.sum(), self.settings.actor_rate * rate_scale)
         return losses.detach(), gradients, outputs.detach()
 

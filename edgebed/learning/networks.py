@@ -54,11 +54,24 @@ class Ensemble:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs ``[S, B, outputs]`` for inputs ``[S, B, inputs]``."""
-        last = len(self.weights) - 1
-        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, x, weight)
-            if index < last:
-                x = x.relu_()
+        return self._after_first(torch.baddbmm(self.biases[0], x, self.weights[0]))
+
+    def beside(self, known: Tensor, x: Tensor) -> Tensor:
+        """Outputs for ``known`` and ``x`` side by side, whose gradient is asked for ``x`` alone.
+
+        Of two inputs that were joined autograd computes the gradient of both; that of what is known is in vain.
+
+        Args:
+            known: the first inputs, ``[S, B, known]``.
+            x: the others, ``[S, B, inputs - known]``.
+        """
+        first, count = self.weights[0].detach(), known.shape[2]
+        start = torch.baddbmm(self.biases[0].detach(), known, first[:, :count])
+        return self._after_first(torch.baddbmm(start, x, first[:, count:]))
+
+    def _after_first(self, x: Tensor) -> Tensor:
+        for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
+            x = torch.baddbmm(bias, x.relu_(), weight)
         return x
 
     @property

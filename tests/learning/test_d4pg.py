@@ -71,7 +71,7 @@ def test_the_critic_learns_a_distribution_and_not_only_its_mean() -> None:
     same = always(draws)
     for _ in range(300):
         one.update(same, is_actor_learning=False)
-    found = one._logits(one.critic, same.observations, same.inputs).softmax(dim=3).detach()[0, 0, 0]
+    found = one._by_atom(one.critic(torch.cat([same.observations, same.inputs], 2))).softmax(3).detach()[0, 0, 0]
     assert found[4] == pytest.approx(0.25, abs=0.02)
     assert found[16] == pytest.approx(0.75, abs=0.02)
     errors = one.update(same, is_actor_learning=False).errors[0]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from benchmarks.dc_drl_jobs import SEEDS, Job, jobs
 from benchmarks.dc_drl_results import evaluate_references, train, write_json
 from benchmarks.dc_drl_table import write_tables
 from edgebed.errors import RunConflict
+from edgebed.learning.training_plan import TRAINING_FILE, plan_hash, read_training
 
 SMALL = {"hidden": [16, 16], "cells": 2, "episodes": 1, "capacity": 2000, "cell_capacity": 1000}
 
@@ -35,6 +37,20 @@ def test_a_training_its_raw_numbers_and_the_table(tmp_path: Path) -> None:
     assert f"{known['all_local']:.3f}" in page
     assert known["greedy_priced"] < known["all_local"]
     assert "missing" in page  # the trainings of the plan are not there
+
+
+def test_a_training_from_before_there_was_a_setting_is_gone_on_with(tmp_path: Path) -> None:
+    job = Job("dc_drl", "dc_drl", 100, {"n": 3}, SMALL)
+    found = train(job, tmp_path)
+    plan = read_training(tmp_path / job.name)
+    older = {name: value for name, value in plan.learner_settings.items() if not name.startswith("priorit")}
+    assert len(older) < len(plan.learner_settings)
+    plan = msgspec.structs.replace(plan, learner_settings=older)
+    plan = msgspec.structs.replace(plan, plan_hash=plan_hash(plan))
+    (tmp_path / job.name / TRAINING_FILE).write_text(plan.to_yaml())
+    assert train(job, tmp_path)["curve"] == found["curve"]
+    with pytest.raises(RunConflict, match="other settings"):
+        train(Job("dc_drl", "dc_drl", 100, {"n": 3}, SMALL | {"prioritised": True}), tmp_path)
 
 
 def test_names_of_trainings_are_unique_and_the_most_important_come_first() -> None:

@@ -36,6 +36,15 @@ def test_first_weights_belong_to_a_seed_and_a_name() -> None:
     assert Ensemble(SIZES, [1], "actor", last_bound=0.003).weights[-1].abs().max() <= 0.003
 
 
+def test_inputs_in_two_parts_give_the_outputs_and_the_gradient_of_joined_ones() -> None:
+    ensemble, x = Ensemble(SIZES, [1, 2], "critic"), inputs([1, 2])
+    ensemble.learnable()
+    known, part = x[:, :, :3], x[:, :, 3:].clone().requires_grad_()
+    joined, apart = ensemble(torch.cat([known, part], dim=2)), ensemble.beside(known, part)
+    torch.testing.assert_close(apart, joined)
+    torch.testing.assert_close(*(torch.autograd.grad(one.square().sum(), part)[0] for one in (apart, joined)))
+
+
 def test_outputs_are_a_network_of_linear_layers_and_rectifiers() -> None:
     ensemble = Ensemble(SIZES, [1, 2], "actor")
     x = inputs([1, 2])
