@@ -12,10 +12,10 @@ from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Chosen, Testbed
 from edgebed.simulation.testbed.ingredients import NOWHERE, Ended, FloatArray, IndexArray, Ingredients, Layout
 from edgebed.simulation.testbed.pipeline import Pipeline
-from edgebed.types import BoolArray, Site
+from edgebed.types import Site
 from orchestrator.replay.day import Batch, RecordedDay
 from orchestrator.replay.deciders import Choices, PolicyDecider
-from orchestrator.replay.judged import Judged
+from orchestrator.replay.judged import Judged, Stock
 from orchestrator.replay.missing import Missing
 from orchestrator.replay.observing import RECORD, REPLAY, Observer, RecordedViews, Seen, waiting_in
 from orchestrator.replay.queues import SteadyQueues
@@ -163,42 +163,38 @@ class CellReplay:
         at_edge = choices.site == int(Site.EDGE)
         server = np.where(at_edge, choices.server, NOWHERE)
         near = np.maximum(server, 0)
-        if not judged.is_filled and self._is_missing(batch, rows, at_edge, near):
+        stock = judged.stock or Stock.of(batch, self._cell.timeouts.task_s)
+        if not judged.is_filled and stock.lacks(rows, at_edge, near):
             self._missing.fill(batch, self._day.record, self._cell.timeouts.task_s)
             judged.is_filled = True
+            stock = Stock.of(batch, self._cell.timeouts.task_s)
+        judged.stock = stock
         if lane == REPLAY:
             from_edge = batch.edge_row[rows, near] < 0 if len(self._cell.servers) else at_edge
             judged.is_modelled[rows] = np.where(at_edge, from_edge, batch.device_row[rows] < 0)
-        # To the nanosecond: tasks that were decided together queue up in the order of their arrival, whatever the last
-        # digits of a sum of two instants are.
-        ready_s = np.maximum(np.round(batch.arrived_s[rows] + batch.decision_s[rows], 9), self._queues.now_s)
-        device_s = np.nan_to_num(batch.device_s[rows])
+        slot, frames, at = batch.slot[rows], batch.frames[rows], rows * stock.servers + near
+        device_s = stock.device_s[rows]
         found = Ingredients(
             task=batch.first + rows,
-            device=lane * self._layout.devices + batch.slot[rows],
-            server=np.where(server >= 0, lane * self._layout.servers + server, NOWHERE),
-            channel=np.where(at_edge, np.clip(choices.channel, 0, self._layout.channels - 1), 0),
+            device=lane * self._layout.devices + slot,
+            server=np.where(at_edge, lane * self._layout.servers + server, NOWHERE),
+            channel=np.where(at_edge, np.minimum(np.maximum(choices.channel, 0), self._layout.channels - 1), 0),
             arrived_s=batch.arrived_s[rows],
-            ready_s=ready_s,
-            limit_s=batch.arrived_s[rows] + self._cell.timeouts.task_s,
-            frames=batch.frames[rows],
-            edge_frames=np.where(at_edge, batch.frames[rows], 0),
-            upload_bytes=np.where(at_edge, np.nan_to_num(batch.payload_bytes[rows]), 0.0),
+            ready_s=np.maximum(stock.ready_s[rows], self._queues.now_s),
+            limit_s=stock.limit_s[rows],
+            frames=frames,
+            edge_frames=np.where(at_edge, frames, 0),
+            upload_bytes=np.where(at_edge, stock.payload_bytes[rows], 0.0),
             device_compute_s=device_s,
-            uplink_s=_at(batch.uplink_s, rows, near),
-            uplink_hold_s=_at(batch.hold_s, rows, near),
-            server_compute_s=_at(batch.server_s, rows, near),
-            downlink_s=_at(batch.downlink_s, rows, near),
+            uplink_s=stock.uplink_s[at],
+            uplink_hold_s=stock.hold_s[at],
+            server_compute_s=stock.server_s[at],
+            downlink_s=stock.downlink_s[at],
             refusal_s=self._refusal_s(batch, rows),
             fallback_compute_s=device_s,
         )
         split = np.flatnonzero(choices.site == int(Site.SPLIT))
         return self._with_splits(found, judged, rows, choices, split, lane) if len(split) else found
-
-    def _is_missing(self, batch: Batch, rows: IndexArray, at_edge: BoolArray, near: IndexArray) -> bool:
-        if np.isnan(batch.device_s[rows][~at_edge]).any():
-            return True
-        return bool(at_edge.any() and np.isnan(batch.uplink_s[rows[at_edge], near[at_edge]]).any())
 
     def _refusal_s(self, batch: Batch, rows: IndexArray) -> FloatArray:
         """Recorded refusals have no stages; a small message there and one back take about what a result does, twice."""
@@ -245,10 +241,10 @@ class CellReplay:
         for judged in self._window:
             first, last = judged.batch.first, judged.batch.first + len(judged.batch)
             inside = (ended.task >= first) & (ended.task < last)
-            for number in (RECORD, REPLAY):
-                mine = inside & (lane == number)
-                if mine.any():
-                    judged.note(number, ended.take(mine), self._layout.servers or 1)
+            if inside.all():
+                judged.note(lane, ended, self._layout.servers or 1)
+            elif inside.any():
+                judged.note(lane[inside], ended.take(inside), self._layout.servers or 1)
 
     def _let_go(self) -> None:
         """Hand on batches of which no word can come any more."""
@@ -273,7 +269,3 @@ class CellReplay:
         for judged in self._window:
             self._finished(judged)
         self._window.clear()
-
-
-def _at(table: FloatArray, rows: IndexArray, server: IndexArray) -> FloatArray:
-    return np.nan_to_num(table[rows, server]) if table.shape[1] else np.zeros(len(rows))

@@ -183,7 +183,7 @@ class RecordedDay:
                 f"SELECT {selected} FROM (FROM src WHERE {self._is_own} AND epoch >= 0 AND {some}) AS src "  # noqa: S608
                 f"JOIN device ON device.name = src.device_id {joins.replace('<some>', some)}"
             ).fetchnumpy()
-            columns = {
+            columns: dict[str, NDArray[Any]] = {
                 name: _whole(found[name], 0 if name == "channel" else NO_ROW) if kind == "i8" else _numbers(found[name])
                 for name, kind in _fields(len(self.servers)).items()
                 if kind != "?"

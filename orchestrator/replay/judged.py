@@ -6,7 +6,7 @@ A row is ``recorded`` when it was decided as on the recorded day and every queue
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -79,14 +79,67 @@ class Lane:
         def unknown() -> FloatArray:
             return np.full(tasks, np.nan)
 
-        def codes() -> IndexArray:
-            return np.full(tasks, NOWHERE, np.int64)
-
-        stages = np.zeros((tasks, len(STAGES)))
-        outcome = np.full(tasks, OPEN, np.int64)
+        stages, outcome = np.zeros((tasks, len(STAGES))), np.full(tasks, OPEN, np.int64)
         return cls(
-            outcome, codes(), codes(), codes(), codes(), unknown(), unknown(), stages, unknown(), unknown(), unknown()
+            *(outcome, _codes(tasks), _codes(tasks), _codes(tasks), _codes(tasks), unknown(), unknown(), stages),
+            *(unknown(), unknown(), unknown()),
         )
+
+    def part(self, rows: slice) -> Lane:
+        """Of some of the tasks; the same arrays."""
+        return Lane(*(getattr(self, each.name)[rows] for each in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What queues ask of a batch again and again, ``[n]``; 0 where it is not known.
+
+    Attributes:
+        servers: of which things at the edge are known, 1 at least.
+        ready_s: when a decision was known. To the nanosecond: tasks that were decided together queue up in the order of
+            their arrival, whatever the last digits of a sum of two instants are.
+        device_s: see `Batch`. uplink_s, hold_s, server_s, downlink_s: ``[n * servers]``.
+        lacks_device, lacks_edge: it is not known.
+    """
+
+    servers: int
+    ready_s: FloatArray
+    limit_s: FloatArray
+    payload_bytes: FloatArray
+    device_s: FloatArray
+    uplink_s: FloatArray
+    hold_s: FloatArray
+    server_s: FloatArray
+    downlink_s: FloatArray
+    lacks_device: BoolArray
+    lacks_edge: BoolArray
+
+    @classmethod
+    def of(cls, batch: Batch, task_timeout_s: float) -> Stock:
+        """That of a batch as it is now."""
+
+        def edge(values: FloatArray) -> FloatArray:
+            return np.nan_to_num(values).ravel() if values.shape[1] else np.zeros(len(batch))
+
+        return cls(
+            servers=batch.uplink_s.shape[1] or 1,
+            ready_s=np.round(batch.arrived_s + batch.decision_s, 9),
+            limit_s=batch.arrived_s + task_timeout_s,
+            payload_bytes=np.nan_to_num(batch.payload_bytes),
+            device_s=np.nan_to_num(batch.device_s),
+            uplink_s=edge(batch.uplink_s),
+            hold_s=edge(batch.hold_s),
+            server_s=edge(batch.server_s),
+            downlink_s=edge(batch.downlink_s),
+            lacks_device=np.isnan(batch.device_s),
+            lacks_edge=np.isnan(batch.uplink_s).ravel(),
+        )
+
+    def lacks(self, rows: IndexArray, at_edge: BoolArray, server: IndexArray) -> bool:
+        """Is something not known that tasks at the edge, or on their device, take?"""
+        if self.lacks_device[rows[~at_edge]].any():
+            return True
+        return bool(self.lacks_edge[rows[at_edge] * self.servers + server[at_edge]].any())
 
 
 _FROM_ENDED = (
@@ -100,7 +153,8 @@ class Judged:
     """A batch in both lanes.
 
     Attributes:
-        lanes: `RECORD` and `REPLAY`.
+        stock: of the batch, once somebody asked for it; as long as nothing is filled in it stays as it is.
+        both: the lanes one behind the other. lanes: `RECORD` and `REPLAY`.
         choices: of the replay, by task; -1 until it is decided.
         is_modelled: an ingredient of what the replay chose was not recorded.
         is_filled: the batch's missing ingredients have been filled in.
@@ -110,10 +164,12 @@ class Judged:
     """
 
     batch: Batch
-    lanes: tuple[Lane, Lane]
     choices: Choices
     is_modelled: BoolArray
     version: IndexArray
+    stock: Stock | None = None
+    both: Lane = field(init=False)
+    lanes: tuple[Lane, Lane] = field(init=False)
     is_filled: bool = False
     over_s: float = field(default=0.0)
     open: int = 0
@@ -124,12 +180,17 @@ class Judged:
         """A batch of which nothing is decided yet."""
         count = len(batch)
         nothing = Choices(_codes(count), _codes(count), np.zeros(count, np.int64), np.full(count, np.nan))
-        lanes = (Lane.of(count), Lane.of(count))
-        return cls(batch, lanes, nothing, np.zeros(count, np.bool_), _codes(count))
+        return cls(batch, nothing, np.zeros(count, np.bool_), _codes(count))
 
-    def note(self, lane: int, ended: Ended, servers: int) -> None:
-        """Tasks of this batch have ended in a lane; the last word on one counts."""
-        where, found = ended.task - self.batch.first, self.lanes[lane]
+    def __post_init__(self) -> None:
+        """Make room for both lanes."""
+        count = len(self.batch)
+        self.both = Lane.of(2 * count)
+        self.lanes = self.both.part(slice(count)), self.both.part(slice(count, 2 * count))
+
+    def note(self, lane: IndexArray, ended: Ended, servers: int) -> None:
+        """Tasks of this batch have ended, each in a lane; the last word on one counts."""
+        where, found = lane * len(self.batch) + (ended.task - self.batch.first), self.both
         self.open -= int((found.outcome[where] == OPEN).sum())
         for name in _FROM_ENDED:
             getattr(found, name)[where] = getattr(ended, name)

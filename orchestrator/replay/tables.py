@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
-from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, OUTCOMES, REASONS, UNKNOWN, IndexArray
+from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, OUTCOMES, REASONS, FloatArray, IndexArray
 from edgebed.trace.runs import sql_file, sql_text
 from edgebed.trace.schema import STAGES, EpochRecord, TaskRecord, columns
 from edgebed.types import Site
 from orchestrator.backends.simulated_record import EpochRow, Record
 from orchestrator.backends.simulated_rows import epoch_table, used_of
-from orchestrator.columnar import ColumnWriter, part_path
+from orchestrator.columnar import ColumnWriter, not_nan, part_path, where_known
 from orchestrator.replay.day import RecordedDay
-from orchestrator.replay.judged import MODELLED, RECOMPUTED, RECORDED, STATUS, Judged, QueueError
+from orchestrator.replay.judged import MODELLED, RECOMPUTED, RECORDED, STATUS, Judged, Lane, QueueError
 from orchestrator.replay.observing import REPLAY
 from orchestrator.replay.spill import Spill
 
@@ -39,12 +39,19 @@ FROM_OTHERS = (
 """What a row may take from another one."""
 
 _RESULTS = {
-    **dict.fromkeys(("row", "other", "status", "rsite", "rserver", "rchannel", "xsite", "xserver", "xframes"), "i8"),
-    **dict.fromkeys(("version", "outcome", "reason"), "i8"),
+    **dict.fromkeys(("row", "other", "status", "origin", "rsite", "rserver", "rchannel", "xsite", "xserver"), "i8"),
+    **dict.fromkeys(("xchannel", "xframes", "version", "outcome", "reason", "met"), "i8"),
     **dict.fromkeys(("decision_s", "latency_s", *STAGES), "f8"),
     **dict.fromkeys(("cpu", "server_cpu", "joules", "server_joules", "error_j", "air_s"), "f8"),
 }
-"""What a replay comes to, by row of the record."""
+"""What a replay comes to, by row of the record. Codes and numbers that are not known are negative and NaN here, and
+NULL where tables are written; a list has nothing at the place 0, and so at the code -1."""
+
+_CODES = ("rchannel", "xchannel")
+
+AS_RECORDED, FROM_OWN, FROM_OTHER, FROM_PROFILE, NOT_DONE = range(5)
+"""``origin``: where a row comes from: it is the record's; or its ingredients are those of the record's row, of another
+cell's, of a profile; or it is not done and has none."""
 
 _FORMAT = "(FORMAT parquet, COMPRESSION zstd, DICTIONARY_SIZE_LIMIT 1000)"
 """Columns of so many different values gain nothing by a dictionary, and making one takes time."""
@@ -92,11 +99,15 @@ class CellTables:
         judged.note_queue_error(self.queue_error)
         other = judged.ingredient_row(status)
         other = np.where(other == batch.row, NOWHERE, other)
+        asked_edge = choices.site > int(Site.DEVICE)
         values: dict[str, Any] = {
-            "row": batch.row, "other": other, "status": status, "rsite": choices.site, "rserver": choices.server,
-            "rchannel": choices.channel, "xsite": lane.site, "xserver": lane.server, "xframes": lane.edge_frames,
-            "version": judged.version, "outcome": lane.outcome, "reason": lane.reason,
-            "decision_s": lane.decision_s, "latency_s": lane.latency_s,
+            "row": batch.row, "other": other, "status": status, "origin": _origin(status, other, lane.outcome),
+            "rsite": choices.site, "rserver": np.where(asked_edge, choices.server, NOWHERE),
+            "rchannel": np.where(asked_edge, choices.channel, NOWHERE), "xsite": lane.site, "xserver": lane.server,
+            "xchannel": np.where(lane.site > int(Site.DEVICE), choices.channel, NOWHERE), "xframes": lane.edge_frames,
+            "version": judged.version, "outcome": lane.outcome,
+            "reason": np.where(lane.reason > 0, lane.reason, NOWHERE),
+            "met": _met(lane, batch.deadline_s), "decision_s": lane.decision_s, "latency_s": lane.latency_s,
             **{name: lane.stages[:, index] for index, name in enumerate(STAGES)},
             **_used(judged, status, testbed),
         }  # fmt: skip
@@ -125,11 +136,13 @@ class CellTables:
 
     @property
     def _parts(self) -> int:
-        return max(1, 1 + (self._day.last_row - self._day.first_row) // PART_ROWS)
+        return 1 + (int(self._day.last_row - self._day.first_row) // PART_ROWS)
 
     def _write_part(self, path: Path, results: NDArray[Any], selected: str) -> None:
         connection, others = self._connection, results["other"][results["other"] >= 0]
-        connection.register("results", {name: np.ascontiguousarray(results[name]) for name in _RESULTS})
+        columns = {name: np.ascontiguousarray(results[name]) for name in _RESULTS}
+        known = {name: not_nan(values) if values.dtype.kind == "f" else values for name, values in columns.items()}
+        connection.register("results", known | {name: where_known(known[name], known[name] >= 0) for name in _CODES})
         connection.execute(
             f"COPY (SELECT {selected} FROM {self._joined(results['row'], others)} ORDER BY b.row) TO "  # noqa: S608
             f"{sql_text(path)} {_FORMAT}"
@@ -210,16 +223,29 @@ def _list(names: list[str]) -> str:
     return f"[{', '.join(sql_text(name) for name in names)}]" if names else "['']"
 
 
+def _origin(status: IndexArray, other: IndexArray, outcome: IndexArray) -> IndexArray:
+    ingredients = np.where(status == MODELLED, FROM_PROFILE, np.where(other >= 0, FROM_OTHER, FROM_OWN))
+    return np.where(status == RECORDED, AS_RECORDED, np.where(outcome == DONE, ingredients, NOT_DONE))
+
+
+def _met(lane: Lane, deadline_s: FloatArray) -> IndexArray:
+    """Was the deadline met: 1, 0, or -1 where nobody knows."""
+    is_known = (lane.outcome == DONE) & np.isfinite(deadline_s)
+    with np.errstate(invalid="ignore"):
+        met = np.where(is_known, lane.latency_s <= deadline_s, NOWHERE)
+    return np.where(lane.outcome == FAILED, 0, met)
+
+
 def _selected(cell: CellSpec, words: dict[str, str]) -> list[tuple[str, str, str]]:
     """Columns of ``tasks``: name, type, expression over the record ``b``, the other row ``p``, the results ``r``."""
-    anew = _anew(cell, words)
-    same = _identity(cell)
+    special = _identity(cell) | _ingredients(cell)
+    anew = _anew(words)
     found = []
     for name, kind in columns(TaskRecord):
-        if name in same:
-            expression = same[name]
+        if name in special:
+            expression = special[name]
         elif name in anew:
-            expression = f"CASE WHEN r.status = {RECORDED} THEN b.{name} ELSE {anew[name]} END"
+            expression = f"CASE WHEN r.origin = {AS_RECORDED} THEN b.{name} ELSE {anew[name]} END"
         else:
             expression = f"b.{name}"
         found.append((name, kind, expression))
@@ -247,34 +273,19 @@ def _identity(cell: CellSpec) -> dict[str, str]:
     }
 
 
-def _anew(cell: CellSpec, words: dict[str, str]) -> dict[str, str]:
-    """Columns of rows that were not recorded as they are; ``x`` stands for the row with the ingredients."""
-    is_done, is_edge = f"r.outcome = {DONE}", f"r.xsite > {int(Site.DEVICE)}"
-    asked_edge = f"r.rsite > {int(Site.DEVICE)}"
-
-    def where_done(expression: str) -> str:
-        return f"CASE WHEN {is_done} THEN {expression} END"
-
-    def ingredient(name: str, modelled: str = "NULL") -> str:
-        recorded = f"CASE WHEN r.other >= 0 THEN p.{name} ELSE b.{name} END"
-        return where_done(f"CASE WHEN r.status = {RECOMPUTED} THEN {recorded} ELSE {modelled} END")
-
-    energy = {
-        "device_energy_j": ingredient("device_energy_j", "r.joules"),
-        "server_energy_j": ingredient("server_energy_j", "r.server_joules"),
-    }
-    deadline_met = f"CASE WHEN {is_done} THEN r.latency_s <= b.deadline_s WHEN r.outcome = {FAILED} THEN false END"
+def _anew(words: dict[str, str]) -> dict[str, str]:
+    """Columns of rows that were not recorded as they are, but for `_ingredients`."""
     return {
-        "link_rate_bps": f"CASE WHEN {is_edge} AND r.other >= 0 THEN p.link_rate_bps ELSE b.link_rate_bps END",
-        "link_rate_measured_bps": where_done(
-            f"CASE WHEN {is_edge} AND r.air_s > 0 THEN 8.0 * b.payload_bytes * r.xframes / b.frames / r.air_s END"
+        "link_rate_measured_bps": (
+            f"CASE WHEN r.origin < {NOT_DONE} AND r.xsite > {int(Site.DEVICE)} AND r.air_s > 0 "
+            "THEN 8.0 * b.payload_bytes * r.xframes / b.frames / r.air_s END"
         ),
         "requested_site": f"{words['sites']}[r.rsite + 1]",
-        "requested_server": f"CASE WHEN {asked_edge} AND r.rserver >= 0 THEN {words['servers']}[r.rserver + 1] END",
-        "requested_channel": f"CASE WHEN {asked_edge} THEN r.rchannel END",
-        "site": f"CASE WHEN r.xsite >= 0 THEN {words['sites']}[r.xsite + 1] END",
-        "server": f"CASE WHEN r.xserver >= 0 THEN {words['servers']}[r.xserver + 1] END",
-        "channel": f"CASE WHEN {is_edge} THEN r.rchannel END",
+        "requested_server": f"{words['servers']}[r.rserver + 1]",
+        "requested_channel": "r.rchannel",
+        "site": f"{words['sites']}[r.xsite + 1]",
+        "server": f"{words['servers']}[r.xserver + 1]",
+        "channel": "r.xchannel",
         "edge_fraction": "r.xframes / b.frames",
         "edge_frames": "r.xframes",
         "cpu_fraction": "1.0",
@@ -285,12 +296,32 @@ def _anew(cell: CellSpec, words: dict[str, str]) -> dict[str, str]:
         "decision_s": "r.decision_s",
         "decision_compute_s": "NULL",
         "outcome": f"{words['outcomes']}[r.outcome + 1]",
-        "reason": f"nullif({words['reasons']}[r.reason + 1], '')",
-        "latency_s": where_done("r.latency_s"),
-        **{name: where_done(f"r.{name}") for name in STAGES},
+        "reason": f"{words['reasons']}[r.reason + 1]",
+        **{name: f"CASE WHEN r.origin < {NOT_DONE} THEN r.{name} END" for name in ("latency_s", *STAGES)},
+        "deadline_met": "CASE WHEN r.met >= 0 THEN r.met = 1 END",
+    }
+
+
+def _ingredients(cell: CellSpec) -> dict[str, str]:
+    """Columns that come from the row with the ingredients, as a recorded row's come from itself."""
+
+    def ingredient(name: str, modelled: str = "") -> str:
+        from_profile = f" WHEN r.origin = {FROM_PROFILE} THEN {modelled}" if modelled else ""
+        return (
+            f"CASE WHEN r.origin <= {FROM_OWN} THEN b.{name} WHEN r.origin = {FROM_OTHER} THEN p.{name}"
+            f"{from_profile} END"
+        )
+
+    energy = {
+        "device_energy_j": ingredient("device_energy_j", "r.joules"),
+        "server_energy_j": ingredient("server_energy_j", "r.server_joules"),
+    }
+    return {
+        "link_rate_bps": (
+            f"CASE WHEN r.other >= 0 AND r.xsite > {int(Site.DEVICE)} THEN p.link_rate_bps ELSE b.link_rate_bps END"
+        ),
         "clock_error_s": ingredient("clock_error_s"),
-        "deadline_met": deadline_met,
-        "cost": _cost(cell, energy, deadline_met),
+        "cost": _cost(cell, energy),
         "device_cpu_s": ingredient("device_cpu_s", "r.cpu"),
         "server_cpu_s": ingredient("server_cpu_s", "r.server_cpu"),
         **energy,
@@ -302,14 +333,15 @@ def _anew(cell: CellSpec, words: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _cost(cell: CellSpec, energy: dict[str, str], deadline_met: str) -> str:
+def _cost(cell: CellSpec, energy: dict[str, str]) -> str:
     """As `edgebed.trace.cost.task_cost` has it."""
     reward = cell.reward
     joules = f"(({energy['device_energy_j']}) + ({energy['server_energy_j']}))"
     used = f" + {reward.energy!r} * {joules}" if reward.energy > 0 else ""
-    miss = f" + CASE WHEN ({deadline_met}) THEN 0.0 ELSE {reward.miss_penalty!r} END"
+    miss = f" + CASE WHEN r.met = 1 THEN 0.0 ELSE {reward.miss_penalty!r} END"
     failed = reward.latency * cell.timeouts.task_s + reward.miss_penalty
     return (
-        f"CASE r.outcome WHEN {DONE} THEN {reward.latency!r} * r.latency_s{used}{miss} "
-        f"WHEN {FAILED} THEN {failed!r} WHEN {UNKNOWN} THEN NULL END"
+        f"CASE WHEN r.origin = {AS_RECORDED} THEN b.cost "
+        f"WHEN r.origin < {NOT_DONE} THEN {reward.latency!r} * r.latency_s{used}{miss} "
+        f"WHEN r.outcome = {FAILED} THEN {failed!r} END"
     )
