@@ -13,6 +13,8 @@ import yaml
 from edgebed.simulation.scenarios.dc_drl import DcDrl
 from edgebed.trace.runs import Run
 from orchestrator.cli import main
+from orchestrator.inventory import load_inventory
+from orchestrator.plan import make_plan
 from orchestrator.plan_file import Plan
 
 pytestmark = pytest.mark.integration
@@ -135,6 +137,14 @@ def test_the_same_in_virtual_time_and_in_a_replay(
     assert abs(found["queue_error"]["bias"]) < 0.01, "the queues are computed anew, by the same equation"
     other = answer(capsys, "replay", run, "--mode", "reevaluate", "--policy", "all_edge", "--runs", tmp_path)
     assert other["shares"]["recomputed"] + other["shares"]["modelled"] > 0.5
+
+
+def test_a_plan_with_placed_devices_knows_its_hosts_again(files: tuple[Path, Path]) -> None:
+    inventory = load_inventory(files[1])
+    plan = make_plan(*files)
+    plan.check_hosts(inventory)
+    assert [host.position_m for host in inventory.devices][0] == (0.0, 0.0)
+    assert plan.cells[0].setting.channels.model == "sinr"
 
 
 def test_places_that_differ_between_settings_are_refused(
