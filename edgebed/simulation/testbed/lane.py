@@ -263,6 +263,9 @@ class Lane:
         heappush(self._events, (instant_s, kind, self._count, what))
 
     def _on_ready(self, part: Part) -> None:
+        if not part.is_edge and part.twin is None and self.now_s < part.limit_s and self.running[part.device] is None:
+            self._compute(part)  # by far the most frequent; let finish as below
+            return
         parts = (part,) if part.twin is None else (part, part.twin)
         if self.now_s >= part.limit_s:
             for each in parts:
@@ -291,15 +294,18 @@ class Lane:
 
     def _compute(self, part: Part) -> None:
         self.running[part.device] = part
-        part.state, part.started_s = _RUNNING, self.now_s
-        part.compute_s = self._slowed_s(part.base_s, self._device_group[part.device])
+        part.state = _RUNNING
+        part.started_s = now_s = self.now_s
+        group = self._device_group[part.device]
+        part.compute_s = part.base_s if group < 0 else self._slowed_s(part.base_s, group)
         if self._disturbances is not None:
             throttled = self._disturbances.devices.get(part.device, ())
-            part.compute_s = stretched_s(throttled, self.now_s, part.compute_s)
-        self._at(self.now_s + part.compute_s, _COMPUTED, part)
+            part.compute_s = stretched_s(throttled, now_s, part.compute_s)
+        self._count += 1
+        heappush(self._events, (now_s + part.compute_s, _COMPUTED, self._count, part))
 
     def _slowed_s(self, base_s: float, group: int) -> float:
-        """What a computation that begins now takes, among those that go on."""
+        """What a computation that begins now takes, among those that go on; below 0 there are none."""
         if group < 0:
             return base_s
         others, rule = self._load[group], self.layout.processors[group]
@@ -312,9 +318,9 @@ class Lane:
         if group >= 0:
             self._load[group] -= 1
         self.running[device] = None
-        part.ended_s = self.now_s
-        each_s = (part.ended_s - part.started_s) / part.frames
-        self.device_frame_s[device] += DEVICE_SMOOTHING * (each_s - self.device_frame_s[device])
+        part.ended_s = now_s = self.now_s
+        known_s = self.device_frame_s[device]
+        self.device_frame_s[device] = known_s + DEVICE_SMOOTHING * ((now_s - part.started_s) / part.frames - known_s)
         jobs = self._jobs[device]
         while jobs:
             following = jobs.popleft()
@@ -322,7 +328,23 @@ class Lane:
                 self.waiting_frames[device] -= following.frames
                 self._compute(following)
                 break
-        self._finish(part)
+        if part.twin is None:
+            part.state, part.outcome = _ENDED, DONE
+            self._tell_alone(part)
+        else:
+            self._finish(part)
+
+    def _tell_alone(self, part: Part) -> None:
+        """`_tell` of a whole task that the device has done, all that it comes to in one place."""
+        if not part.is_told:
+            self.open -= 1
+            part.is_told = True
+        began_s, compute_s = part.started_s, part.compute_s
+        self.ended.append((
+            part.task, part.device + self._first_device, DONE, 0, self.now_s, 0, NOWHERE, 0,
+            part.ready_s - part.arrived_s, began_s - part.since_s, compute_s, *part.spent, 0.0, 0.0, 0.0,
+            compute_s, 0.0, 0.0, math.nan, True,
+        ))  # fmt: skip
 
     # -- up -----------------------------------------------------------------------------------------------------------
 
