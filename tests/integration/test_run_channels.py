@@ -143,7 +143,7 @@ def test_a_plan_with_placed_devices_knows_its_hosts_again(files: tuple[Path, Pat
     inventory = load_inventory(files[1])
     plan = make_plan(*files)
     plan.check_hosts(inventory)
-    assert [host.position_m for host in inventory.devices][0] == (0.0, 0.0)
+    assert inventory.devices[0].position_m == (0.0, 0.0)
     assert plan.cells[0].setting.channels.model == "sinr"
 
 
