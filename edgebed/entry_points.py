@@ -6,17 +6,18 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from importlib.metadata import EntryPoint, EntryPoints
 
 
 def points_of(group: str) -> list[EntryPoint]:
     """The entry points of a group, such as ``edgebed.policies``, in the order in which packages are found."""
-    return list(_all().select(group=group))
+    return list(_selecting()(group=group))
 
 
 @cache
-def _all() -> EntryPoints:
+def _selecting() -> Callable[..., EntryPoints]:
     # Imported here: a program that needs no entry points need not spend the 3 MB that reading metadata takes.
     from importlib.metadata import entry_points
 
-    return entry_points()
+    return entry_points().select
