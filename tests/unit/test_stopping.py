@@ -48,10 +48,21 @@ def half_width(at_most: float, measure: str = "latency_s", **more: Any) -> dict[
     return {"half_width": {"measure": measure, "at_most": at_most, **more}}
 
 
+@pytest.fixture(scope="module")
+def by_time(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunOutcome, Plan]:
+    """Ended by its time. A cell takes 4 s, its last tick 0.5 s, its tasks' time-out 3.5 s of the run clock."""
+    return run(tmp_path_factory.mktemp("by_time"), stop={"run_s": 17.0})
+
+
+@pytest.fixture(scope="module")
+def by_width(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunOutcome, Plan]:
+    """One that has ended when enough was known, which is at once here."""
+    return run(tmp_path_factory.mktemp("by_width"), seeds=SEEDS, stop=half_width(1e6))
+
+
 class TestRunTime:
-    def test_no_cell_begins_after_it(self, tmp_path: Path) -> None:
-        # A cell takes 4 s, its last tick 0.5 s and its tasks' time-out 3.5 s of the run clock.
-        outcome, plan = run(tmp_path, stop={"run_s": 17.0})
+    def test_no_cell_begins_after_it(self, by_time: tuple[RunOutcome, Plan]) -> None:
+        outcome, plan = by_time
         assert (outcome.manifest.state, outcome.exit_status) == ("incomplete", 1)
         assert (outcome.cells_complete, outcome.cells) == (3, 6), "begun at 0, 8 and 16 s"
         rows = rows_by_cell(outcome.folder)
@@ -66,8 +77,10 @@ class TestRunTime:
         )
         assert "Stopped by stop.run_s" in (outcome.folder / "report.html").read_text()
 
-    def test_resuming_begins_none_and_says_why(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        outcome, _ = run(tmp_path, stop={"run_s": 17.0})
+    def test_resuming_begins_none_and_says_why(
+        self, by_time: tuple[RunOutcome, Plan], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        outcome, _ = by_time
         before = rows_by_cell(outcome.folder)
         assert main(["resume", str(outcome.folder), "--json"]) == 1
         printed = capsys.readouterr()
@@ -139,9 +152,9 @@ class TestHalfWidth:
         assert len(state.half_widths) == 3
 
     def test_what_was_not_needed_is_told_and_counts_nowhere(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, by_width: tuple[RunOutcome, Plan], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        outcome, plan = run(tmp_path, seeds=SEEDS, stop=half_width(1e6))
+        outcome, plan = by_width
         rows = rows_by_cell(outcome.folder)
         for cell in plan.listed_cells:
             assert (rows[cell.id].keys() == {"not_needed"}) == (cell.seed > 3), "three seeds, and every one whole"
@@ -154,15 +167,17 @@ class TestHalfWidth:
         assert "Stopped by stop.half_width" in report
         with counted_tasks(Run(outcome.folder)) as connection:
             assert {one.seed for one in seed_measures(connection)} == {1, 2, 3}
-        assert len(open_source(str(outcome.folder), tmp_path).cells) == 9, "a replay is of what was run"
+        assert len(open_source(str(outcome.folder), outcome.folder.parents[1]).cells) == 9, (
+            "a replay is of what was run"
+        )
         assert main(["watch", str(outcome.folder)]) == 0
         assert "9/18 | complete" in capsys.readouterr().out
         assert main(["resume", str(outcome.folder), "--json"]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["cells"] == 9
         assert rows_by_cell(outcome.folder) == rows
 
-    def test_the_same_plan_gives_the_same_bytes(self, tmp_path: Path) -> None:
-        outcomes = [run(tmp_path / name, seeds=SEEDS, stop=half_width(1e6))[0] for name in ("one", "two")]
+    def test_the_same_plan_gives_the_same_bytes(self, by_width: tuple[RunOutcome, Plan], tmp_path: Path) -> None:
+        outcomes = [by_width[0], run(tmp_path, seeds=SEEDS, stop=half_width(1e6))[0]]
         for name in ("tasks.parquet", "stop.json"):
             one, other = ((outcome.folder / name).read_bytes() for outcome in outcomes)
             assert one == other
@@ -185,9 +200,10 @@ class TestHalfWidth:
         assert len(state.half_widths) == 6
         assert all(name.endswith(("deadline_s_0.5", "deadline_s_0.9")) for name in state.half_widths)
 
-    def test_a_session_that_was_cut_off_decides_as_it_would_have(self, tmp_path: Path) -> None:
-        undisturbed, _ = run(tmp_path / "one", seeds=SEEDS, stop=half_width(1e6))
-        path, plan = planned(tmp_path / "two", seeds=SEEDS, stop=half_width(1e6))
+    def test_a_session_that_was_cut_off_decides_as_it_would_have(
+        self, by_width: tuple[RunOutcome, Plan], tmp_path: Path
+    ) -> None:
+        path, plan = planned(tmp_path, seeds=SEEDS, stop=half_width(1e6))
         interrupts = Interrupts()
 
         def stop_in_the_third_seed(standing: Any) -> None:
@@ -198,7 +214,7 @@ class TestHalfWidth:
         interrupts.close()
         again = SimulatedRunner(path, plan, Quiet()).resume()
         assert again.manifest.state == "complete"
-        assert read_stop_state(path) == read_stop_state(undisturbed.folder)
+        assert read_stop_state(path) == read_stop_state(by_width[0].folder)
 
 
 class TestThePlan:
@@ -237,7 +253,6 @@ class TestThePlan:
         assert says in str(raised.value)
 
     def test_a_damaged_state_is_told(self, tmp_path: Path) -> None:
-        outcome, _ = run(tmp_path, stop={"run_s": 17.0})
-        (outcome.folder / "stop.json").write_text("{")
+        (tmp_path / "stop.json").write_text("{")
         with pytest.raises(BadInput, match=r"stop\.json: cannot be understood"):
-            read_stop_state(outcome.folder)
+            read_stop_state(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,14 @@ class TestWhoWorksOnIt:
         assert is_taken(tmp_path / "nothing") is None
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of runs with one that has ended."""
+    folder, plan = planned(tmp_path_factory.mktemp("finished"))
+    SimulatedRunner(folder, plan, Quiet()).run(None)
+    return folder.parents[1]
+
+
 class TestSimulated:
     def test_cells_are_seen_as_they_become_complete(self, tmp_path: Path) -> None:
         folder, plan = planned(tmp_path, order="sequential")
@@ -183,9 +192,8 @@ class TestSimulated:
         assert (view.is_left, view.is_over) == (True, True)
         assert any("edgebed resume" in note for note in view.notes)
 
-    def test_one_that_was_cut_off_while_it_was_sealed_is_left(self, tmp_path: Path) -> None:
-        folder, plan = planned(tmp_path)
-        SimulatedRunner(folder, plan, Quiet()).run(None)
+    def test_one_that_was_cut_off_while_it_was_sealed_is_left(self, finished: Path, tmp_path: Path) -> None:
+        folder = shutil.copytree((finished / "trial" / "latest").resolve(), tmp_path / "run")
         (folder / "epochs.parquet").unlink()
         long_ago_s = 1_000_000_000
         for path in (folder, *folder.rglob("*")):
@@ -195,29 +203,26 @@ class TestSimulated:
         assert view.standing.tasks_done == view.standing.tasks, "of its cells' own tables"
 
     def test_where_nobody_can_tell_who_works_on_it_the_verdict_ends_it(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("orchestrator.watching.run.is_taken", lambda folder: None)
-        folder, plan = planned(tmp_path)
-        assert (RunWatch(folder).look().is_over, RunWatch(folder).look().is_left) == (False, False)
-        SimulatedRunner(folder, plan, Quiet()).run(None)
-        assert RunWatch(folder).look().is_over
+        folder, _ = planned(tmp_path)
+        view = RunWatch(folder).look()
+        assert (view.is_over, view.is_left) == (False, False)
+        assert RunWatch(finished / "trial" / "latest").look().is_over
 
 
 class TestCommand:
-    def test_one_look_as_json(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        folder, plan = planned(tmp_path)
-        SimulatedRunner(folder, plan, Quiet()).run(None)
-        assert main(["watch", "trial", "--runs", str(tmp_path / "runs"), "--json"]) == 0
+    def test_one_look_as_json(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder = finished / "trial" / "latest"
+        assert main(["watch", "trial", "--runs", str(finished), "--json"]) == 0
         (line,) = capsys.readouterr().out.splitlines()
         found = json.loads(line)
         assert (found["run"], found["state"], found["cells_done"]) == (str(folder.resolve()), "complete", 6)
         assert {each["name"] for each in found["policies"]} == {"all_local", "all_edge", "greedy_latency"}
 
-    def test_an_ended_run_is_shown_once(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        folder, plan = planned(tmp_path)
-        SimulatedRunner(folder, plan, Quiet()).run(None)
-        assert main(["watch", str(folder)]) == 0
+    def test_an_ended_run_is_shown_once(self, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["watch", str(finished / "trial" / "latest")]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].startswith("cell 6/6 | complete | ")
         assert lines[1].split() == ["policy", "cells", "done", "failed", "unknown", "median", "p95", "missed"]
