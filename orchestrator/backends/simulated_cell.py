@@ -22,10 +22,11 @@ from edgebed.simulation.testbed.profile import draw
 from edgebed.trace.schema import EventRecord
 from edgebed.types import BoolArray, DecidedBy, Decision, Float32Array, IntArray, Observation, ObservationSpec
 from orchestrator.backends.simulated_deciding import OwnPolicies, put
+from orchestrator.backends.simulated_outages import Outages
 from orchestrator.backends.simulated_record import DECIDERS, EpochRow, Record
 from orchestrator.backends.simulated_tasks import CellTasks, tasks_of
 from orchestrator.faults.schedule import PlannedFault
-from orchestrator.faults.virtual import disturbances_of, fault_events
+from orchestrator.faults.virtual import disturbances_of, fault_events, outages_of
 
 
 class SimulatedCell:
@@ -69,6 +70,7 @@ class SimulatedCell:
         self.events: list[EventRecord] = []
         self._fault_events = fault_events(spec, start_s, faults)
         self.pipeline = Pipeline(layout)
+        self._outages = Outages(outages_of(spec, faults), self.tasks, self.record, self.pipeline)
         self.task_keys = device_keys(spec.seed, spec.devices, f"task{again}")
         self._decision_keys = device_keys(spec.seed, spec.devices, "decision")
         self._controller_key = device_keys(spec.seed, [""], "decision")
@@ -98,7 +100,13 @@ class SimulatedCell:
         """Let time pass; the tasks that have ended meanwhile."""
         while self._fault_events and self._fault_events[0][0] <= until_s:
             self.events.append(self._fault_events.pop(0)[1])
-        ended = self.pipeline.advance(until_s)
+        parts = []
+        while (outage_s := self._outages.next_by(until_s)) is not None:
+            parts += [self._heard(self.pipeline.advance(outage_s)), self._heard(self._outages.begin())]
+        ended = self._heard(self.pipeline.advance(until_s))
+        return Ended.joined([*parts, ended]) if parts else ended
+
+    def _heard(self, ended: Ended) -> Ended:
         self.record.note(ended)
         self.on_ended(ended)
         return ended
@@ -129,7 +137,7 @@ class SimulatedCell:
         """
         load, work, slots = self.pipeline.load(), self.work(rows), len(self.cell.devices)
         waiting = waiting_of(work, self.tasks.deadline_s[rows], self.pipeline.now_s, 1, slots)
-        return Observation(
+        seen = Observation(
             values=device_features(self.testbed, waiting, load)[0],
             present=np.ones(slots, np.bool_),
             age_s=np.zeros(slots, np.float32),
@@ -137,6 +145,9 @@ class SimulatedCell:
             allowed_actions=np.ones((slots, self.spec.actions), np.bool_),
             epoch=epoch,
         )
+        if self._outages:
+            self._outages.hide(seen)
+        return seen
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
@@ -155,7 +166,7 @@ class SimulatedCell:
             What will be executed, and how many tasks each slot has for it.
         """
         epoch, cell = seen.epoch, self.cell
-        rows = self.tasks.of_epoch(epoch)
+        rows = self._outages.waiting(self.tasks.of_epoch(epoch))
         delay_s, compute_s = self._joint_delay(epoch)
         if decision is None:
             delay_s = np.full_like(delay_s, math.inf)
@@ -297,10 +308,10 @@ class SimulatedCell:
             self._decide_arrivals(epoch)
             return True
         self.advance(self.tick_s(epoch))
-        rows = self.tasks.of_epoch(epoch)
+        rows = self._outages.waiting(self.tasks.of_epoch(epoch))
         seen = self.observe(epoch, rows)
         if policy is None:
-            self.decide_each(seen, rows, list(range(len(self.cell.devices))))
+            self.decide_each(seen, rows, np.flatnonzero(seen.present).tolist())
             return True
         try:
             decided = policy.decide(seen)
@@ -316,7 +327,9 @@ class SimulatedCell:
         order = np.lexsort((self.tasks.slot[rows], self.tasks.offset_s[rows]))
         for row in rows[order]:
             self.advance(float(self.tasks.offset_s[row]))
-            one = np.array([row])
+            one = self._outages.waiting(np.array([row]))
+            if not len(one):
+                continue  # its device is down
             self.decide_each(self.observe(epoch, one), one, [int(self.tasks.slot[row])])
 
 

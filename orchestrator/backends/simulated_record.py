@@ -77,6 +77,16 @@ class Record:
             self.versions.append(version)
         return self.versions.index(version)
 
+    def forget_decisions(self, rows: IndexArray) -> None:
+        """Whoever knew what was decided about some tasks has died."""
+        for name in (
+            *("requested_site", "requested_server", "requested_channel"),
+            *("decision_epoch", "decided_by", "version"),
+        ):
+            getattr(self, name)[rows] = NOWHERE
+        self.decision_compute_s[rows] = self.ready_s[rows] = np.nan
+        self.is_late[rows] = False
+
     def note(self, ended: Ended) -> None:
         """Tasks have ended; the last word on one counts."""
         where = ended.task

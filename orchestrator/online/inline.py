@@ -175,7 +175,7 @@ class InlineLearning:
                     site=None if site == NOWHERE else Site(site).label,
                     server=cell.servers[record.server[at]] if is_sent else None,
                     channel=int(record.requested_channel[at]) if is_sent else None,
-                    decision_epoch=int(record.decision_epoch[at]),
+                    decision_epoch=None if who == NOWHERE else int(record.decision_epoch[at]),
                     decided_by=None if who == NOWHERE else DECIDERS[who].value,
                     outcome=OUTCOMES[record.outcome[at]].value,
                     cost=None if np.isnan(cost[at]) else float(cost[at]),

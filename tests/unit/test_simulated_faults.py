@@ -12,7 +12,9 @@ import yaml
 
 from edgebed.simulation.testbed.disturbances import Disturbances, SlowLink, Throttled, stretched_s
 from edgebed.trace.runs import Run
+from edgebed.types import ObservationSpec
 from orchestrator.cli import main
+from orchestrator.faults.virtual import RESTART_S
 
 EXPERIMENT: dict[str, Any] = {
     "name": "disturbed",
@@ -37,6 +39,7 @@ HOSTS: dict[str, Any] = {
         },
     }
 }
+BUSY = {"kind": "periodic", "period_s": 0.2, "frames": 4}
 AT_S, FOR_S = 3.0, 4.0
 
 
@@ -163,3 +166,74 @@ def test_a_decision_that_a_slow_link_brings_too_late_is_the_fallbacks(tmp_path: 
     run = simulated(tmp_path / "run", "all_edge", fault)
     late = run.query("SELECT DISTINCT device_id, site, decided_by FROM tasks WHERE 'decision_late' IN flags").records()
     assert late == [{"device_id": "pi-2", "site": "device", "decided_by": "fallback"}]
+
+
+KILLED_S, BACK_S = 3.1, 3.1 + RESTART_S
+
+
+@pytest.mark.parametrize("policy", ["all_local", "all_edge"])
+@pytest.mark.parametrize("placement", ["controller", "device"])
+def test_a_killed_device_ends_its_tasks_as_its_successor_does(tmp_path: Path, policy: str, placement: str) -> None:
+    fault = {"kind": "kill", "host": "pi-1", "at_s": KILLED_S}
+    run = simulated(tmp_path / "run", policy, fault, placement=placement, arrivals=BUSY)
+    rows = run.query("SELECT * FROM tasks WHERE device_id = 'pi-1' ORDER BY arrived_s").records()
+    ends = [(row["outcome"], row["reason"]) for row in rows]
+    assert len(rows) == 50
+    certain_s = 3.0 + 0.5  # a sign of life each quarter of a second, and what may still have been done after it
+    for row, end in zip(rows, ends, strict=True):
+        if certain_s < row["arrived_s"] <= BACK_S:
+            assert end == ("failed", "device_down")
+        elif KILLED_S < row["arrived_s"] <= certain_s:
+            assert end == ("unknown", "agent_restarted")
+        elif row["arrived_s"] > BACK_S:
+            assert end == ("done", None)
+        else:
+            assert end in {("done", None), ("unknown", "agent_restarted")}
+            answered_s = row["arrived_s"] + (row["latency_s"] or 0.0)
+            assert answered_s <= KILLED_S, "nothing is told of later"
+    lost = [row for row in rows if row["outcome"] != "done"]
+    assert len([row for row in lost if row["arrived_s"] < KILLED_S]) >= 1
+    for row in lost:
+        names = ("requested_site", "site", "decided_by", "decision_s", "latency_s", "device_energy_j", "policy_version")
+        assert [row[name] for name in names] == [None] * len(names)
+        assert row["cost"] == (None if row["outcome"] == "unknown" else 61.0)
+    others = run.query("SELECT DISTINCT outcome FROM tasks WHERE device_id = 'pi-2'").rows
+    assert others == [("done",)]
+
+
+def test_what_a_run_says_of_a_kill_and_what_policies_see(tmp_path: Path) -> None:
+    fault = {"kind": "kill", "host": "pi-1", "at_s": [KILLED_S, KILLED_S + 0.5]}
+    run = simulated(tmp_path / "run", "all_edge", fault, arrivals=BUSY)
+    told = run.query("SELECT t_s, host, kind, detail FROM events WHERE kind <> 'stopped' ORDER BY t_s").records()
+    assert [(each["kind"], each["host"]) for each in told] == [
+        ("fault_begin", "pi-1"), ("fault_failed", "pi-1"), ("restarted", "pi-1")
+    ]  # fmt: skip
+    assert "does not run just now" in told[1]["detail"]
+    assert json.loads(told[2]["detail"]) == {"alive_cell_s": 3.0, "cell_s": BACK_S}
+    assert told[2]["t_s"] == BACK_S
+    manifest = run.manifest
+    assert (manifest.state, manifest.verdict) == ("complete", "suspect")
+    assert any(reason.startswith("Faults were part of the experiment: kill once") for reason in manifest.reasons)
+    assert "Restarted during the run: pi-1." in manifest.reasons
+    seen = run.query("SELECT epoch, observation FROM epochs ORDER BY epoch").rows
+    width = (len(seen[0][1]) - run_width(seen)) // 2
+    absent = [epoch for epoch, observation in seen if not any(observation[:width])]
+    assert absent == [6, 7, 8], "the ticks at 3.5, 4.0 and 4.5 s"
+
+
+def run_width(seen: list[tuple[Any, ...]]) -> int:
+    """Features of the one server."""
+    spec = ObservationSpec(("pi-1", "pi-2"), ("edge",), 1)
+    assert len(seen[0][1]) == 2 * len(spec.device_features) + len(spec.server_names)
+    return len(spec.server_names)
+
+
+def test_killed_runs_are_the_same_to_the_byte(tmp_path: Path) -> None:
+    fault = {"kind": "kill", "host": "devices", "every_s": 2.0, "probability": 0.5}
+    shaped = {"channels": {"count": 1, "rate_bps": 8e6}, "channel_model": "share", "arrivals": BUSY, "seeds": [1, 2]}
+    one, other = (simulated(tmp_path / name, "greedy_latency", fault, **shaped) for name in ("one", "other"))
+    for table in ("tasks", "epochs", "events"):
+        assert (one.path / f"{table}.parquet").read_bytes() == (other.path / f"{table}.parquet").read_bytes()
+    counts = dict(one.query("SELECT outcome, count(*) FROM tasks GROUP BY outcome").rows)
+    assert set(counts) == {"done", "failed", "unknown"}
+    assert sum(counts.values()) == one.manifest.counts["planned"] == 200

@@ -374,10 +374,17 @@ def test_the_command_takes_a_profile_and_answers_in_one_line(
     ("changes", "text"),
     [
         ({"placement": "external", "policies": ["mine"]}, "decided by a program outside, which cannot keep up with"),
-        ({"faults": [{"kind": "kill", "host": "pi-1", "at_s": 1.0}]}, "kill is not simulated; leave it out, or run on"),
+        (
+            {"faults": [{"kind": "stop", "host": "pi-1", "at_s": 1.0, "for_s": 1.0}]},
+            "stop is not simulated; leave it out, or run on hosts; simulated: kill, throttle, slow_link",
+        ),
+        (
+            {"faults": [{"kind": "kill", "host": "edge", "at_s": 1.0}]},
+            "kill: only that of a device's program is simulated; edge is no device; name devices",
+        ),
         (
             {"faults": [{"kind": "slow_link", "host": "edge", "at_s": 1.0, "for_s": 1.0, "delay_s": 0.1}]},
-            "slow_link: only that of a device is simulated; edge is none; name devices",
+            "slow_link: only that of a device is simulated; edge is no device; name devices",
         ),
         (
             {"faults": [{"kind": "slow_link", "host": "pi-1", "at_s": 1.0, "for_s": 1.0, "loss": 0.1}]},

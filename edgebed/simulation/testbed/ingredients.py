@@ -23,7 +23,10 @@ IndexArray = NDArray[np.int64]
 
 NOWHERE = -1
 
-REASONS = ("", "timeout_not_started", "timeout", "queue_full", "server_unreachable", "too_large")
+REASONS = (
+    *("", "timeout_not_started", "timeout", "queue_full", "server_unreachable", "too_large"),
+    *("agent_restarted", "device_down"),
+)
 """Why a task is not done, in the words of the trace; the index is the code in `Ended.reason`."""
 
 OUTCOMES = (Outcome.DONE, Outcome.FAILED, Outcome.UNKNOWN)

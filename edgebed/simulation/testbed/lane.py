@@ -23,6 +23,8 @@ NOT_STARTED, TIMEOUT, QUEUE_FULL, UNREACHABLE = 1, 2, 3, 4
 _RECALLS = 8
 """So often time-outs are looked through while one of them is waited for."""
 
+_LEAST_AHEAD_S = 0.001
+
 DEVICE_SMOOTHING = 0.2
 SERVER_SMOOTHING = 0.1
 """Weights of the newest measurement in the running means, as `device_agent.dispatch` and `edge_server.workers` have."""
@@ -237,7 +239,8 @@ class Lane:
     def _recall_limits(self, until_s: float) -> None:
         """Put the time-outs that come next among the events; most tasks have been told of by then."""
         # A while ahead, so that whoever goes in small steps does not look through all of them at every one.
-        ahead_s = until_s + max(0.0, self._last_limit_s - until_s) / _RECALLS
+        # And never less than so far that the sum is another number, or it would go in steps of nothing.
+        ahead_s = until_s + max(_LEAST_AHEAD_S, (self._last_limit_s - until_s) / _RECALLS)
         later = []
         for limit in self._limits:
             if limit[3].is_told:
@@ -263,6 +266,8 @@ class Lane:
         heappush(self._events, (instant_s, kind, self._count, what))
 
     def _on_ready(self, part: Part) -> None:
+        if part.state == _ENDED:
+            return
         if not part.is_edge and part.twin is None and self.now_s < part.limit_s and self.running[part.device] is None:
             self._compute(part)  # by far the most frequent; let finish as below
             return
@@ -313,6 +318,8 @@ class Lane:
         return base_s * (1.0 + rule.per_other * others + rule.per_excess * max(0.0, others + 1 - rule.cores))
 
     def _on_computed(self, part: Part) -> None:
+        if part.state == _ENDED:
+            return
         device = part.device
         group = self._device_group[device]
         if group >= 0:
@@ -495,6 +502,8 @@ class Lane:
                 break
 
     def _on_back(self, part: Part) -> None:
+        if part.state == _ENDED:
+            return
         if part.air_s > 0:
             rate_bps = 8.0 * part.bytes / part.air_s
             known_bps = self.measured_bps[part.device]
@@ -551,13 +560,17 @@ class Lane:
     def _stop_upload(self, part: Part) -> None:
         if part.is_refused:
             return  # its refusal is under way, and frees the uplink
+        self._leave_server(part)
+        part.state = _ENDED
+        self._upload_next(part.device * self.layout.servers + part.server)
+
+    def _leave_server(self, part: Part) -> None:
+        """An upload is given up: the server keeps no place for it, and its channel is free for the others."""
         self.held[part.server] -= 1
         self.uploading_bytes[part.server] -= part.bytes
         if self.channels:
             self._channel(part).leave(part, self.now_s)
             self._foretell(part)
-        part.state = _ENDED
-        self._upload_next(part.device * self.layout.servers + part.server)
 
     def _cancel(self, part: Part, state: int) -> None:
         """The server drops what no worker has; an answer under way still comes."""
@@ -571,6 +584,37 @@ class Lane:
             self.held[server] -= 1
         if state != _RETURNING:
             part.state = _ENDED
+
+    def forget(self, device: int, reason: int) -> None:
+        """A device's program dies: nobody knows what became of its tasks, and a worker that has one works in vain."""
+        for part in self._parts_of(device):
+            state = part.state
+            if state == _RUNNING and self._device_group[device] >= 0:
+                self._load[self._device_group[device]] -= 1
+            elif state == _UPLOADING and not part.is_refused:
+                self._leave_server(part)
+            elif state in (_SENT_OFF, _AT_SERVER):
+                self._cancel(part, state)
+            part.state, part.outcome = _ENDED, UNKNOWN
+            if not part.is_told:
+                self._tell(part, UNKNOWN, reason, is_placed=False)
+        self.running[device] = None
+        self._jobs[device].clear()
+        self.waiting_frames[device], self.waiting_bytes[device] = 0, 0.0
+        for server in range(self.layout.servers):
+            self._uplinks.pop(device * self.layout.servers + server, None)
+            self.uploading.pop(device * self.layout.servers + server, None)
+        self.device_frame_s[device], self.measured_bps[device] = self.layout.device_frame_s[device], 0.0
+
+    def _parts_of(self, device: int) -> list[Part]:
+        """What a device has decided and has not seen the end of, in the order of the tasks."""
+        scheduled = (what[1] if kind == _CARRIED else what for _, kind, _, what in self._events)
+        ready = (each[3] for each in self._coming)
+        queued = (part for parts in (*self._jobs, *self._uplinks.values(), *self._queues) for part in parts)
+        found = {id(part): part for part in (*scheduled, *ready, *queued, *self.uploading.values())}
+        found |= {id(part.twin): part.twin for part in found.values() if part.twin is not None}
+        mine = (part for part in found.values() if part.device == device and part.state != _ENDED)
+        return sorted(mine, key=lambda part: (part.task, part.is_edge))
 
     def _tell(self, part: Part, outcome: int, reason: int, *, is_placed: bool = True) -> None:
         if not part.is_told:

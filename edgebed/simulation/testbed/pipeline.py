@@ -92,6 +92,15 @@ class Pipeline:
         fresh.now_s = self.now_s
         self._lanes[lane] = fresh
 
+    def forget(self, device: int, reason: int) -> None:
+        """A device's program dies now: what it has not told of is unknown, and the next `advance` says so.
+
+        Args:
+            device: through all lanes.
+            reason: code of `edgebed.simulation.testbed.ingredients.REASONS`.
+        """
+        self._lanes[device // self.layout.devices].forget(device % self.layout.devices, reason)
+
     def submit(self, ingredients: Ingredients) -> None:
         """Take decided tasks, of any lanes, ready now or later.
 
