@@ -474,3 +474,50 @@ def test_what_is_known_of_the_queues_at_an_instant() -> None:
     load = pipeline.load()
     assert load.device_frame_s[0, 0] == pytest.approx(0.1 + 0.2 * (0.5 - 0.1)), "what the first task took was learnt"
     assert load.measured_bps[0] == pytest.approx([0.0, 16_000.0])
+
+
+# --- in steps of what comes next --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit_s", [10.0, math.nextafter(10.0, 11.0), 1e9])
+def test_steps_to_what_comes_next_come_to_an_end(limit_s: float) -> None:
+    pipeline = Pipeline(layout())
+    # One that has been told of leaves its time-out behind; the other one waits for its own.
+    pipeline.submit(ingredients(2, edge_frames=1, server_compute_s=[1.0, 2e9], limit_s=[9.0, limit_s]))
+    steps, unknown = 0, []
+    while (next_s := pipeline.next_s) < math.inf and steps < 10_000:
+        ended = pipeline.advance(next_s)
+        unknown += [(next_s, task) for task in ended.task[ended.outcome == UNKNOWN].tolist()]
+        steps += 1
+    assert steps < 10_000
+    assert unknown == [(limit_s, 1)]
+
+
+def test_a_device_that_forgets_is_as_new_and_leaves_the_others_alone() -> None:
+    """Wherever its tasks are: on the way to be ready, computing, queued, uploading, at the server, coming back."""
+    shaped = layout(2, (2,), channel_rate_bps=8e6)
+    tasks = ingredients(
+        10,
+        device=[0] * 8 + [1] * 2,
+        edge_frames=[0, 0, 0, 1, 1, 1, 1, 1, 1, 0],
+        ready_s=[0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+        device_compute_s=4.0,
+        upload_bytes=5e5,
+        server_compute_s=[0.0, 0.0, 0.0, 0.6, 1.5, 9.0, 9.0, 9.0, 3.0, 0.0],
+        downlink_s=[0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],
+    )
+    pipeline = Pipeline(shaped)
+    pipeline.submit(tasks)
+    before = pipeline.advance(2.6)
+    pipeline.forget(0, REASONS.index("agent_restarted"))
+    lost = pipeline.advance(2.6)
+    assert sorted([*before.task.tolist(), *lost.task.tolist()]) == list(range(8))
+    assert (set(lost.outcome), set(lost.reason)) == ({UNKNOWN}, {REASONS.index("agent_restarted")})
+    load = pipeline.load()
+    assert (load.device_queue_delay_s[0, 0], load.uplink_queue_bytes[0, 0], load.device_is_busy[0, 0]) == (0, 0, 0)
+    pipeline.submit(ingredients(1, task=[10], device=0, arrived_s=3.0, device_compute_s=1.0))
+    after = pipeline.advance(math.inf)
+    assert sorted(zip(after.task.tolist(), after.outcome.tolist(), strict=True)) == [(8, DONE), (9, DONE), (10, DONE)]
+    assert after.stages[after.task == 10].sum() == 1.0, "nothing is in its way"
+    assert (pipeline.open, pipeline.load().server_tasks.tolist()) == (0, [[0.0]])
+    assert pipeline.load().uploading_bytes.tolist() == [[0.0]]
