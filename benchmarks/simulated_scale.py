@@ -52,8 +52,8 @@ def write_files(folder: Path, devices: int, epochs: int, policy: str) -> tuple[P
     return folder / "scale.yaml", folder / "hosts.yaml"
 
 
-def run(experiment: Path, hosts: Path, runs: Path) -> tuple[float, int, dict[str, object]]:
-    """Seconds, peak resident bytes and the answer of the command."""
+def run(experiment: Path, hosts: Path, runs: Path) -> tuple[float, float, int, dict[str, object]]:
+    """Seconds, of them those of the processor, peak resident bytes and the answer of the command."""
     command = [sys.executable, "-m", "orchestrator", "run", str(experiment), "--hosts", str(hosts), "--json"]
     command += ["--backend", "simulated", "--runs", str(runs)]
     answer = runs.parent / "answer.json"
@@ -68,7 +68,8 @@ def run(experiment: Path, hosts: Path, runs: Path) -> tuple[float, int, dict[str
     seconds = time.perf_counter() - started_s
     if status:
         raise SystemExit(f"the run failed with status {os.waitstatus_to_exitcode(status)}; see above")
-    return seconds, usage.ru_maxrss * 1024, json.loads(answer.read_text().splitlines()[-1])
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return seconds, cpu_s, usage.ru_maxrss * 1024, json.loads(answer.read_text().splitlines()[-1])
 
 
 def main() -> int:
@@ -80,13 +81,14 @@ def main() -> int:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="edgebed-scale-") as name:
         files = write_files(Path(name), chosen.devices, chosen.epochs, chosen.policy)
-        seconds, peak_bytes, answer = run(*files, Path(name) / "runs")
+        seconds, cpu_s, peak_bytes, answer = run(*files, Path(name) / "runs")
     found = {
         "devices": chosen.devices,
         "epochs": chosen.epochs,
         "policy": chosen.policy,
         "tasks": answer["planned"],
         "seconds": round(seconds, 1),
+        "cpu_s": round(cpu_s, 1),
         "peak_mib": round(peak_bytes / 2**20),
         "verdict": answer["verdict"],
     }

@@ -58,7 +58,7 @@ def device_features(testbed: Testbed, waiting: Waiting, load: Load) -> Float32Ar
     shape = waiting.tasks.shape
     cycles = testbed.profile.cycles_per_frame
     rate_bps = np.where(testbed.link_rate_bps > 0, testbed.link_rate_bps, load.measured_bps)
-    x_m, y_m = np.array([host.position_m for host in testbed.devices], np.float64).T
+    x_m, y_m = testbed.positions_m.T
     values = {
         "waiting_tasks": waiting.tasks,
         "waiting_frames": waiting.frames,
@@ -70,8 +70,8 @@ def device_features(testbed: Testbed, waiting: Waiting, load: Load) -> Float32Ar
         "device_speed_hz": cycles / np.maximum(load.device_frame_s, 1e-9),
         "uplink_queue_bytes": load.uplink_queue_bytes,
         "link_rate_bps": rate_bps,
-        "round_trip_s": np.array([each.link.round_trip_s for each in testbed.device_profiles]),
-        "device_cpu": _device_cpu(testbed, load.device_is_busy),
+        "round_trip_s": testbed.round_trip_s,
+        "device_cpu": _cpu(testbed.device_cpu, load.device_is_busy),
         "battery": np.ones(shape),
         "position_x_m": x_m,
         "position_y_m": y_m,
@@ -96,7 +96,7 @@ def server_features(testbed: Testbed, load: Load, channels: int, channel_rate_bp
         "queue_delay_s": load.server_queue_delay_s,
         "workers": np.array(testbed.workers, np.float64),
         "worker_speed_hz": cycles / np.maximum(load.server_frame_s, 1e-9),
-        "server_cpu": _server_cpu(testbed, load.server_busy_workers),
+        "server_cpu": _cpu(testbed.server_cpu, load.server_busy_workers),
         "uploading_bytes": load.uploading_bytes,
     }
     columns: list[NDArray[np.float64]] = [np.broadcast_to(values[feature.name], shape) for feature in SERVER_FEATURES]
@@ -109,13 +109,8 @@ def server_features(testbed: Testbed, load: Load, channels: int, channel_rate_bp
     return np.stack(columns, axis=-1).reshape(shape[0], -1).astype(np.float32)
 
 
-def _device_cpu(testbed: Testbed, is_busy: FloatArray) -> FloatArray:
-    profiles = testbed.device_profiles
-    share = np.array([each.compute.cpu_share / (each.power.cores if each.power else 1) for each in profiles])
-    return np.minimum(1.0, np.array([each.cpu_idle for each in profiles]) + share * is_busy)
-
-
-def _server_cpu(testbed: Testbed, busy_workers: FloatArray) -> FloatArray:
-    profiles = testbed.server_profiles
-    share = np.array([each.compute.cpu_share / (each.power.cores if each.power else 1) for each in profiles])
-    return np.minimum(1.0, np.array([each.cpu_idle for each in profiles]) + share * busy_workers)
+def _cpu(of_hosts: FloatArray, busy: FloatArray) -> FloatArray:
+    """Busy share of processors, by `Testbed.device_cpu` or ``server_cpu`` and how many tasks are computed there."""
+    idle, share = of_hosts
+    found: FloatArray = np.minimum(1.0, idle + share * busy)
+    return found

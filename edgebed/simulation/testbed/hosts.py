@@ -138,6 +138,8 @@ class Testbed:
 
     Attributes:
         link_rate_bps: ``[devices]``, what their uplinks are paced to; 0: not paced.
+        positions_m: ``[devices, 2]``. round_trip_s: ``[devices]``.
+        device_cpu, server_cpu: busy share of their processors when they idle, and what a task adds, ``[2, hosts]``.
 
     Raises:
         BadInput: the profile is not for one of them.
@@ -154,6 +156,10 @@ class Testbed:
         stated_bps = np.array([host.link_rate_bps for host in devices], np.float64)
         fitted = self._here.each(lambda each: -1.0 if each.link.rate_bps is None else each.link.rate_bps)
         self.link_rate_bps = np.where(fitted < 0, stated_bps, fitted)
+        self.positions_m = np.array([host.position_m for host in devices], np.float64).reshape(len(devices), 2)
+        self.round_trip_s = self._here.each(lambda each: each.link.round_trip_s)
+        self.device_cpu = np.stack([self._here.each(lambda each: each.cpu_idle), self._here.each(_cpu_share)])
+        self.server_cpu = np.stack([self._there.each(lambda each: each.cpu_idle), self._there.each(_cpu_share)])
         pairs = zip(self.servers, self.server_profiles, strict=True)
         self.workers = tuple(each.workers or host.workers for host, each in pairs)
         self._overhead_s = self._here.each(lambda each: each.compute.overhead_s)
@@ -295,6 +301,10 @@ class Testbed:
     def _way(self, work: Work, device: IndexArray, name: str) -> FloatArray:
         quantiles = _downlink if name == "downlink" else _refusal
         return self._here.drawn(device, work.chances[:, column(name)], quantiles)
+
+
+def _cpu_share(host: Host) -> float:
+    return host.compute.cpu_share / (host.power.cores if host.power else 1)
 
 
 def _ratio(host: Host) -> list[float]:
