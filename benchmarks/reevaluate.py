@@ -1,10 +1,10 @@
 """How fast a policy is judged on a long recorded day, and how much memory that takes.
 
-    .venv/bin/python benchmarks/reevaluate.py [--tasks 200000 800000] [--devices 200] [--json]
+    .venv/bin/python benchmarks/reevaluate.py [--tasks 100000 300000 1000000] [--devices 200] [--json]
 
 Each trace is generated: rows like those of hosts, of two cells, all on the devices and all at the edge, in a run
-folder. Another policy then decides on that day, in a process of its own, whose peak memory is told. Counted are the
-tasks that were decided. Two times are told: that of the engine, from the recorded rows to the sealed tables (reading
+folder. Another policy then decides on that day, in a process of its own. Counted are the tasks that were decided. Two
+times are told, and the peak memory until then: that of the engine, from the recorded rows to the sealed tables (reading
 both cells, queues, policy, writing), which the aim of 100,000 tasks/s is about; and that of everything, with the plan,
 the comparison with the source and the report, which hardly grow with the trace. Beside the time that passed stands the
 CPU time of that process, of all its threads, which other work on the machine disturbs less.
@@ -142,11 +142,12 @@ from orchestrator.replay.reevaluate import Reevaluation
 from orchestrator.replay.source import open_source
 
 class Silent(Display):
-    sealed = None
+    sealed = peak = None
     def show(self, standing): pass
     def note(self, text): pass
     def close(self):  # once the tables are sealed
         self.sealed = time.perf_counter(), time.process_time()
+        self.peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 began_s, began_cpu_s = time.perf_counter(), time.process_time()
 source = open_source(sys.argv[1], Path("runs"))
@@ -160,7 +161,8 @@ peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 replay = outcome.manifest.replay
 engine_s, engine_cpu_s = (end - begin for end, begin in zip(display.sealed, engine))
 print(json.dumps({"engine_s": engine_s, "engine_cpu_s": engine_cpu_s, "seconds": took_s, "cpu_s": cpu_s,
-                  "peak_bytes": peak, "shares": replay["shares"], "event_by_event": replay["event_by_event"],
+                  "engine_peak_bytes": display.peak, "peak_bytes": peak,
+                  "shares": replay["shares"], "event_by_event": replay["event_by_event"],
                   "tasks": outcome.manifest.counts["planned"]}))
 """
 
@@ -188,19 +190,20 @@ def _tell(row: dict[str, object], devices: int, policy: str) -> None:
     def number(name: str) -> float:
         return float(str(row[name]))
 
-    print(f"{number('tasks'):>9.0f} tasks, {devices} devices, {policy}, peak {number('peak_bytes') / 2**20:,.0f} MiB")
+    print(f"{number('tasks'):>9.0f} tasks, {devices} devices, {policy}")
     for label, began in (("engine", "engine_"), ("everything", "")):
         seconds, cpu_s = number(f"{began}s" if began else "seconds"), number(f"{began}cpu_s")
         print(
             f"{label:>12}: {seconds:.1f} s, {number(f'{began}tasks_per_s'):,.0f} tasks/s; {cpu_s:.1f} CPU-s, "
-            f"{number(f'{began}tasks_per_cpu_s'):,.0f} tasks/CPU-s"
+            f"{number(f'{began}tasks_per_cpu_s'):,.0f} tasks/CPU-s; "
+            f"peak {number(f'{began}peak_bytes') / 2**20:,.0f} MiB"
         )
 
 
 def main() -> None:
     """Generate, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--tasks", type=int, nargs="+", default=[200_000, 800_000])
+    parser.add_argument("--tasks", type=int, nargs="+", default=[100_000, 300_000, 1_000_000])
     parser.add_argument("--devices", type=int, default=200)
     parser.add_argument("--policy", default="queue_threshold")
     parser.add_argument("--json", action="store_true")
