@@ -270,7 +270,7 @@ class RecordedDay:
         payload = column("payload_bytes")
         uplink_s, rate_bps = edge("up"), np.nan_to_num(edge("rate"))
         hold_s = np.minimum(uplink_s, holding_s(payload[:, None], rate_bps, uplink_s))
-        if self.record.setting.channels.model == "share":
+        if self.record.setting.channels.model != "none":
             # The channel is shared anew: what remains is what an upload took beyond the rate that it was granted.
             uplink_s = np.maximum(0.0, uplink_s - hold_s)
             hold_s = np.where(np.isnan(uplink_s), np.nan, 0.0)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MODE = "reevaluate"
-MEMORY_LIMIT = "384MB"
+MEMORY_LIMIT = "256MB"
 
 
 @dataclass(slots=True)
