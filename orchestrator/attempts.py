@@ -7,7 +7,6 @@ The file is replaced in one step at every change, so that whoever resumes after 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from edgebed.errors import WorkFailed
+from edgebed.replacing import replace_file
 from edgebed.trace.segments import attempt_folder, latest_attempt
 
 ATTEMPT_FILE = "attempt.json"
@@ -110,12 +110,7 @@ class Attempts:
         """Write an attempt as it is now."""
         path = self._path(attempt.cell_id, attempt.attempt)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{ATTEMPT_FILE}.new")
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(attempt) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_file(path, msgspec.json.encode(attempt) + b"\n")
         self._note(attempt)
 
     def _note(self, attempt: Attempt) -> None:

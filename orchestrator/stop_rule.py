@@ -6,13 +6,13 @@ further seed begins once every pair of policies is known well enough.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from edgebed.errors import BadInput, Problem
+from edgebed.replacing import replace_file
 
 STOP_FILE = "stop.json"
 MIN_SEEDS = 3
@@ -94,10 +94,4 @@ def read_stop_state(run_folder: Path) -> StopState:
 
 def write_stop_state(run_folder: Path, state: StopState) -> None:
     """Replace it; after a crash there is the old one or the new one."""
-    path = run_folder / STOP_FILE
-    temporary = path.with_name(f".{STOP_FILE}.new")
-    with temporary.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    replace_file(run_folder / STOP_FILE, msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ import msgspec
 from edgebed import __version__
 from edgebed.errors import BadInput
 from edgebed.learning.base import Executor
+from edgebed.replacing import replace_file
 
 STATUS_FILE = "status.json"
 LOG_FILE = "log.jsonl"
@@ -71,9 +71,7 @@ def write_status(folder: Path, state: State, *, executor: Executor, problem: str
         restarts=before.restarts + (executor.restarts if state != "running" else 0),
         software=_software(),
     )
-    fresh = folder / f".{STATUS_FILE}.new"
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")
-    os.replace(fresh, folder / STATUS_FILE)  # noqa: PTH105
+    replace_file(folder / STATUS_FILE, msgspec.json.format(msgspec.json.encode(status), indent=2) + b"\n")
 
 
 class TrainingLog(logging.Handler):

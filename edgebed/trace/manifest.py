@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from edgebed.errors import BadInput, Problem, SchemaMismatch
+from edgebed.replacing import replace_file
 from edgebed.trace.schema import SCHEMA_VERSION
 
 MANIFEST_FILE = "manifest.json"
@@ -84,13 +84,8 @@ class Manifest(msgspec.Struct, kw_only=True):
 
 def write_manifest(run_folder: Path, manifest: Manifest) -> None:
     """Replace a run's manifest; after a crash there is the old one or the new one, never half of one."""
-    path = run_folder / MANIFEST_FILE
-    temporary = path.with_name(f".{MANIFEST_FILE}.new")
-    with temporary.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    replace_file(run_folder / MANIFEST_FILE, text + b"\n")
 
 
 def read_manifest(run_folder: Path) -> Manifest:

@@ -19,6 +19,7 @@ from edgebed.errors import EXIT_DONE, EXIT_FAILED, BadInput, EdgebedError, WorkF
 from edgebed.metering.board import Board, board_from_dict
 from edgebed.metering.calibrate import LOADS, Answer, Settings
 from edgebed.metering.registry import AUTO, meter_drivers
+from edgebed.replacing import replace_file
 from orchestrator.cli.output import Output
 from orchestrator.doctor.power_fit import PowerFit, calibrated_board, fit_power
 from orchestrator.inventory import Host, Inventory
@@ -228,9 +229,7 @@ def write_board(file: Path, board: Board, fit: PowerFit) -> None:
         )
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    replace_file(file, text.encode())
 
 
 def _text(found: Calibrated, hosts_file: Path) -> str:

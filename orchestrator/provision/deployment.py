@@ -14,6 +14,7 @@ import msgspec
 
 from edgebed.configuration import PeerAddress, config_bytes
 from edgebed.errors import BadInput, EdgebedError, RemoteError, WorkFailed
+from edgebed.replacing import replace_file
 from orchestrator.inventory import Host
 from orchestrator.plan_file import Plan
 from orchestrator.provision.addresses import LOOPBACK, endpoint, listening_addresses, split_endpoint
@@ -262,10 +263,7 @@ class Deployment:
             folders={name: ground.folder.path for name, ground in self._ground.items()},
             endpoints=self._endpoints,
         )
-        path = self._own_folder / RECORD_FILE
-        temporary = path.with_name(f".{RECORD_FILE}.new")
-        temporary.write_bytes(msgspec.json.encode(record))
-        temporary.replace(path)
+        replace_file(self._own_folder / RECORD_FILE, msgspec.json.encode(record))
 
     # -- found again --------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebed.errors import BadInput, MissingExtra
+from edgebed.replacing import replace_file
 from edgebed.trace.runs import Run
 from orchestrator.report import figures, text
 from orchestrator.report.series import EVENTS_SHOWN
@@ -45,10 +46,8 @@ def write_report(run_folders: Sequence[Path], out: Path) -> list[Summary]:
         raise BadInput(f"{out}: the report cannot be written: {out.parent} is not a folder")
     summaries = [summarise(Run(folder)) for folder in run_folders]
     page = render(summaries)
-    temporary = out.with_name(f".{out.name}.new")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(out)
+        replace_file(out, page.encode())
     except OSError as error:
         raise BadInput(f"{out}: the report cannot be written: {error.strerror}") from None
     return summaries

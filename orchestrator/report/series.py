@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,16 @@ class Event:
     host: str
     kind: str
     detail: str
+
+    def line(self) -> str:
+        """As one line of text."""
+        try:
+            told = json.loads(self.detail) if self.detail else {}
+        except ValueError:
+            told = self.detail
+        if isinstance(told, dict):
+            told = ", ".join(f"{key} {value}" for key, value in told.items() if value not in ("", None, False))
+        return f"{self.t_s:9.1f} s  {self.host}: {self.kind}" + (f" ({told})" if told else "")
 
 
 @dataclass(frozen=True, slots=True)

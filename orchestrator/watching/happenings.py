@@ -7,8 +7,8 @@ from bisect import insort
 
 from edgebed.trace.schema import EventRecord
 from orchestrator.faults.schedule import FAILED
+from orchestrator.report.series import Event
 from orchestrator.run_facts import INCIDENTS
-from orchestrator.watching.view import Event
 
 EVENTS_SHOWN = 8
 

@@ -25,11 +25,12 @@ from orchestrator.columnar import parts_of
 from orchestrator.plan_file import Plan
 from orchestrator.progress import CELL_OVERHEAD_S, Standing
 from orchestrator.provision.layout import free_name
+from orchestrator.report.series import Event
 from orchestrator.stop_rule import read_stop_state
 from orchestrator.watching.happenings import EVENTS_SHOWN, Happenings
 from orchestrator.watching.tail import SegmentTail
 from orchestrator.watching.tally import Reported, Tally, tallies_of_tables
-from orchestrator.watching.view import Event, PolicyStanding, View, policy_standing
+from orchestrator.watching.view import PolicyStanding, View, policy_standing
 
 LEFT_AFTER_S = 5.0
 """A run that nobody on this machine works on, and that has not ended, may be one that is just being started."""

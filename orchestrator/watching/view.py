@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.progress import Standing
+from orchestrator.report.series import Event
 from orchestrator.watching.tally import Tally
 
 
@@ -53,26 +53,6 @@ def policy_standing(name: str, cells_done: int, cells: int, tallies: Sequence[Ta
         p95_s=p95_s,
         miss_rate=sum(each.missed for each in tallies) / (done + failed) if done + failed else None,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened, as in ``events.parquet``."""
-
-    t_s: float
-    host: str
-    kind: str
-    detail: str
-
-    def line(self) -> str:
-        """As one line of text."""
-        try:
-            told = json.loads(self.detail) if self.detail else {}
-        except ValueError:
-            told = self.detail
-        if isinstance(told, dict):
-            told = ", ".join(f"{key} {value}" for key, value in told.items() if value not in ("", None, False))
-        return f"{self.t_s:9.1f} s  {self.host}: {self.kind}" + (f" ({told})" if told else "")
 
 
 @dataclass(frozen=True, slots=True)

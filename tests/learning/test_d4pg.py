@@ -18,10 +18,8 @@ from edgebed.learning.encodings import Numbers
 from edgebed.learning.executor import make_executor
 from edgebed.learning.replay import Replay
 from edgebed.learning.returns import fixed_returns
-from edgebed.simulation.evaluation import evaluate
-from edgebed.simulation.learned import LearnedPolicy
-from edgebed.simulation.scenarios import make_scenario
 from tests.learning.boat import mean_return, trained
+from tests.learning.judging import cost_against_all_local
 
 SUPPORT = torch.linspace(-10.0, 0.0, 21)
 SEEDS = (0, 1, 2)
@@ -135,17 +133,7 @@ def test_it_learns_to_be_better_than_all_local(tmp_path: Path) -> None:
     learner = made(
         3000, (5,), hidden=[64, 64], batch=64, collective_updates=0.4, actor_rate=1e-3, critic="per_device", n_step=3
     )
-    while learner.steps < learner.task.steps:
-        learner.advance()
-    learner.export(0, tmp_path / "policy")
-    costs = [
-        evaluate(make_scenario("dc-drl", {"n": 3}), policy, episodes=20, seed=7000).cost_per_task_mean
-        for policy in (
-            lambda scenario: LearnedPolicy.load(scenario, tmp_path / "policy"),
-            lambda scenario: scenario.heuristics["all_local"](scenario),
-        )
-    ]
-    assert costs[0] < 0.6 * costs[1]
+    assert cost_against_all_local(learner, tmp_path / "policy") < 0.6
 
 
 def test_settings_that_mean_nothing_here_are_refused() -> None:

@@ -22,9 +22,9 @@ from edgebed.learning.ppo import Ppo
 from edgebed.learning.replay import FINAL
 from edgebed.learning.search import GeneticSearch, searched
 from edgebed.policies.policy_file import load_policy
-from edgebed.simulation.evaluation import evaluate
 from edgebed.simulation.learned import LearnedPolicy
 from edgebed.simulation.scenarios import make_scenario
+from tests.learning.judging import cost_against_all_local
 
 SMALL: dict[str, Any] = {
     "episodes": 1,
@@ -207,14 +207,4 @@ def test_a_scenario_whose_devices_do_not_choose_is_refused() -> None:
 )
 def test_it_learns_to_be_better_than_all_local(kind: type[Learner], settings: dict[str, Any], tmp_path: Path) -> None:
     learner = made(kind, n=3, steps=4000, seeds=(5,), **settings)
-    while learner.steps < learner.task.steps:
-        learner.advance()
-    learner.export(0, tmp_path / "policy")
-    costs = [
-        evaluate(make_scenario("dc-drl", {"n": 3}), policy, episodes=20, seed=7000).cost_per_task_mean
-        for policy in (
-            lambda scenario: LearnedPolicy.load(scenario, tmp_path / "policy"),
-            lambda scenario: scenario.heuristics["all_local"](scenario),
-        )
-    ]
-    assert costs[0] < 0.6 * costs[1]
+    assert cost_against_all_local(learner, tmp_path / "policy") < 0.6

@@ -30,6 +30,7 @@ GROUPS = {
     "edgebed.clock": "base",
     "edgebed.errors": "base",
     "edgebed.randomness": "base",
+    "edgebed.replacing": "base",
     "edgebed.configuration": "base",
     "edgebed.entry_points": "base",
     "edgebed.exclusive": "base",

@@ -17,6 +17,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from edgebed.errors import BadInput, Problem, SchemaMismatch
+from edgebed.replacing import replace_file
 
 FloatArray = NDArray[np.float64]
 
@@ -327,10 +328,7 @@ def quantiles_of(values: FloatArray, count: int = 101) -> list[float]:
 
 def write_profile(profile: Profile, path: Path | str) -> None:
     """Write a profile's file, replacing one that is there in one step."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(profile_text(profile), encoding="utf-8")
-    temporary.replace(path)
+    replace_file(Path(path), profile_text(profile).encode())
 
 
 def profile_text(profile: Profile) -> str:
