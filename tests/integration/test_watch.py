@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -81,6 +82,17 @@ def test_what_is_seen_on_the_way_becomes_what_the_report_says(testbed: Testbed) 
     assert [event["kind"] for event in late["events"]], "its last events are told"
 
 
+def drain(terminal: int) -> None:
+    """Read until a program has left its terminal; if nobody reads, it is stopped in the middle of its last picture."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while select.select([terminal], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+        try:
+            os.read(terminal, 4096)
+        except OSError:  # the other end is closed
+            return
+    raise AssertionError("it is still at its terminal")
+
+
 def test_looking_changes_nothing_and_ctrl_c_leaves_the_run_alone(testbed: Testbed) -> None:
     testbed.run(epochs=20)
     testbed.wait_until_running()
@@ -100,6 +112,7 @@ def test_looking_changes_nothing_and_ctrl_c_leaves_the_run_alone(testbed: Testbe
         shown += os.read(master, 4096)
     assert b"\x1b[1A" in shown or b"\x1b[2K" in shown, "it moves up and draws over what it has drawn"
     watching.send_signal(signal.SIGINT)
+    drain(master)
     _, errors = watching.communicate(timeout=PATIENCE_S)
     os.close(master)
     assert watching.returncode == 130
