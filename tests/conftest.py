@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,14 @@ ALL_TESTS = "EDGEBED_ALL_TESTS"
 """Set where every test must run: what one needs and is not there is a failure then."""
 
 _left_out = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hear Ctrl-C, and let the programs that tests start hear it.
+
+    A shell that starts something in the background has it ignore SIGINT, and so would every program below it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

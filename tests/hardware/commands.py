@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +38,9 @@ def edgebed(*arguments: str) -> Answer:
     command = [sys.executable, "-m", "orchestrator", *arguments, "--json"]
     print(f"\n$ edgebed {' '.join(arguments)}", file=sys.stderr, flush=True)
     began_s = time.monotonic()
-    # In a session of its own, so that an interrupt reaches it once: through us.
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        output, is_interrupted = _wait(process)
+    process, is_interrupted = _begun(command)
+    with process:
+        output, is_interrupted = _wait(process, is_interrupted)
     if is_interrupted or process.returncode == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if process.returncode == EXIT_BAD_INPUT:
@@ -49,8 +48,23 @@ def edgebed(*arguments: str) -> Answer:
     return Answer(process.returncode, _last_line(output), time.monotonic() - began_s)
 
 
-def _wait(process: subprocess.Popen[str]) -> tuple[str, bool]:
-    is_interrupted = False
+def _begun(command: Sequence[str]) -> tuple[subprocess.Popen[str], bool]:
+    """Start a command; an interrupt that comes meanwhile is for it, and told."""
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    try:
+        # In a session of its own, so that an interrupt reaches it once: through us.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupts:
+        process.send_signal(signal.SIGINT)
+    return process, bool(interrupts)
+
+
+def _wait(process: subprocess.Popen[str], is_interrupted: bool) -> tuple[str, bool]:
     while True:
         try:
             return process.communicate()[0], is_interrupted
