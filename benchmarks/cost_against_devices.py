@@ -68,13 +68,15 @@ def trained(learner: str, devices: int, steps: int, profile: Path, work: Path) -
     return weights
 
 
-def measured(hosts: Path, work: Path, devices: int, weights: dict[str, Path], seeds: Sequence[int]) -> Path:
+def measured(
+    hosts: Path, work: Path, devices: int, weights: dict[str, Path], seeds: Sequence[int], epochs: int
+) -> Path:
     """The run with so many devices."""
     place = work / f"devices-{devices}"
     found = sorted(place.glob("*/*/tasks.parquet"))
     if found:
         return found[-1].parent
-    changes = [f"devices={devices}", f"seeds={list(seeds)}"]
+    changes = [f"devices={devices}", f"seeds={list(seeds)}", f"epochs={epochs}"]
     learned = [
         f"{{name: ppo, weights: {weights['ppo']}}}",
         f"{{name: dc_drl, weights: {weights['dc_drl']}, learn: online}}",
@@ -157,6 +159,7 @@ def main() -> int:
     parser.add_argument("--hosts", type=Path, default=HOSTS)
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--epochs", type=int, default=30, help="of half a second, in each cell")
     parser.add_argument("--steps", type=int, default=60_000, help="of each training")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/cost-against-devices", help="what lies between")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs/results/cost-against-devices")
@@ -167,14 +170,19 @@ def main() -> int:
     results: dict[str, Any] = {}
     for devices in options.devices:
         weights = {name: trained(name, devices, options.steps, profile, options.work) for name in LEARNERS}
-        run = measured(options.hosts, options.work, devices, weights, options.seeds)
+        run = measured(options.hosts, options.work, devices, weights, options.seeds, options.epochs)
         manifest = json.loads((run / "manifest.json").read_text())
         results[str(devices)] = {
             "verdict": manifest["verdict"],
             "reasons": manifest["reasons"],
             "policies": judged(costs(run)),
         }
-        answer = {"steps": options.steps, "hosts": options.hosts.name, "results": results} | machine()
+        answer = {
+            "steps": options.steps,
+            "epochs": options.epochs,
+            "hosts": options.hosts.name,
+            "results": results,
+        } | machine()
         (options.output / "results.json").write_text(json.dumps(answer, indent=1) + "\n")
         (options.output / "table.md").write_text(table(results))
         draw(results, options.output / "cost.svg")
