@@ -14,7 +14,7 @@ RUNS ?= runs
 RESULT ?= $(RUNS)/cluster-check.json
 STAMPS := $(VENV)/.installed
 
-.PHONY: demo test test-lab check-cluster test-learning check lint types format bench clean demo-check
+.PHONY: demo test lab-packages test-lab check-cluster test-learning check lint types format bench clean demo-check
 .DEFAULT_GOAL := help
 
 help:
@@ -45,13 +45,15 @@ test: $(STAMPS)-dev
 	$(BIN)/python -m pytest
 	@echo "left out: the $$(grep -hE '^(async )?def test_' tests/lab/test_*.py | wc -l) test functions of tests/lab, on virtual Pis; run them (Linux, root) by: make test-lab"
 
-test-lab: $(STAMPS)-dev
+lab-packages:
 	@test "$$(uname -s)" = Linux && test "$$(id -u)" = 0 || { \
 	    echo "make test-lab makes virtual hosts, which needs Linux and root: sudo make test-lab" >&2; exit 1; }
 	@for package in $$(cat tests/lab/apt-packages.txt); do \
 	    dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; \
 	done; test -z "$$missing" || { echo "installing$$missing by apt" && apt-get update -q && \
 	    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; }
+
+test-lab: $(STAMPS)-dev lab-packages
 	$(BIN)/python -m pytest tests/lab
 
 check-cluster: $(STAMPS)-orchestrator
