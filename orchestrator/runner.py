@@ -273,15 +273,9 @@ class _Work:
         self.manifest.problems = [*([self._problem] if self._problem else []), *problems, *collected]
         self.manifest.ended = utc_now().isoformat(timespec="seconds")
         self._stopping.note(self._worked_s())
-        self._save(self._final_state())
+        self._save(self._stopping.final_state(self._problem, is_interrupted=self.is_interrupted))
         self.summary = seal_run(self._folder, self._plan, self.attempts, self.manifest)
         self._runner.display.close()
-
-    def _final_state(self) -> State:
-        if not self.attempts.missing or self._stopping.makes_complete:
-            return "complete"
-        was_stopped = self.is_interrupted or (self._stopping.has_ended_it and not self._problem)
-        return "incomplete" if was_stopped else "failed"
 
     # -- the manifest -------------------------------------------------------------------------------------------------
 

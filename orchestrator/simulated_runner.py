@@ -220,16 +220,10 @@ class _Work:
         self._progress.show("", 0, doing="sealing")
         self._writer.close()
         self._manifest.problems = [self._problem] if self._problem else []
-        self._save(self._final_state())
+        self._save(self._stopping.final_state(self._problem, is_interrupted=self._is_interrupted))
         counts = seal_columns(self._folder, [self._sealed(cell) for cell in self._cells.values()], self._not_run)
         self._summary = conclude_run(self._folder, self._plan, self._manifest, counts)
         self._runner.display.close()
-
-    def _final_state(self) -> State:
-        if not self._attempts.missing or self._stopping.makes_complete:
-            return "complete"
-        was_stopped = self._is_interrupted or (self._stopping.has_ended_it and not self._problem)
-        return "incomplete" if was_stopped else "failed"
 
     def _sealed(self, cell: PlannedCell) -> SealedCell:
         latest = self._attempts.latest(cell.cell_id)

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
+from edgebed.trace.manifest import State
 from orchestrator.attempts import Attempts
 from orchestrator.plan_file import Plan, PlannedCell
-from orchestrator.stop_rule import HalfWidth, StopRule, StopState, read_stop_state, write_stop_state
+from orchestrator.stop_rule import HalfWidth, Rule, StopRule, StopState, read_stop_state, write_stop_state
 
 
 class Stopping:
@@ -39,10 +40,17 @@ class Stopping:
         """Has the rule ended the run, now or in an earlier session?"""
         return bool(self._state.rule)
 
-    @property
-    def makes_complete(self) -> bool:
-        """Are all cells that are missing not needed?"""
-        return self.has_ended_it and self._state.not_needed.issuperset(self._attempts.missing)
+    def final_state(self, problem: str, *, is_interrupted: bool) -> State:
+        """The state of the run at its end: as always, but for cells that are not needed, or were not to be begun.
+
+        Args:
+            problem: why it could not go on; empty when it could.
+            is_interrupted: someone has asked to stop.
+        """
+        if self._state.not_needed.issuperset(self._attempts.missing):
+            return "complete"
+        was_stopped = is_interrupted or (self.has_ended_it and not problem)
+        return "incomplete" if was_stopped else "failed"
 
     @property
     def not_needed(self) -> frozenset[str]:
@@ -78,18 +86,16 @@ class Stopping:
     def _end_by_time(self, run_s: float) -> None:
         missing = self._attempts.missing
         self._end(
-            StopState(
-                worked_s=self._state.worked_s,
-                rule="run_s",
-                text=f"Stopped by stop.run_s: the run has worked {self._state.worked_s:.4g} s of {run_s:g} s; "
-                f"{len(missing)} of {len(self._plan.listed_cells)} cells were not begun, and resuming begins none: "
-                "for those start a new run with a larger stop.run_s",
-                not_begun=missing,
-            )
+            "run_s",
+            f"Stopped by stop.run_s: the run has worked {self._state.worked_s:.4g} s of {run_s:g} s; "
+            f"{len(missing)} of {len(self._plan.listed_cells)} cells were not begun, and resuming begins none: "
+            "for those start a new run with a larger stop.run_s",
         )
 
-    def _end(self, state: StopState) -> None:
-        self._state = state
+    def _end(self, rule: Rule, text: str, half_widths: dict[str, float] | None = None) -> None:
+        state = self._state
+        state.rule, state.text, state.half_widths = rule, text, half_widths or {}
+        state.not_begun = self._attempts.missing
         write_stop_state(self._folder, state)
 
     # -- half widths --------------------------------------------------------------------------------------------------
@@ -109,16 +115,12 @@ class Stopping:
             return
         missing = self._attempts.missing
         self._end(
-            StopState(
-                worked_s=self._state.worked_s,
-                rule="half_width",
-                text=f"Stopped by stop.half_width after {len(seeds)} of {len(self._plan.seeds)} seeds: the paired 95 % "
-                f"half width of {wanted.measure} is {max(known):.3g} at most, {wanted.at_most:g} was asked for; "
-                f"{len(missing)} of {len(self._plan.listed_cells)} cells were not needed. An interval by which it was "
-                "decided to stop covers somewhat less than 95 %",
-                not_begun=missing,
-                half_widths={name: width for name, width in widths.items() if width is not None},
-            )
+            "half_width",
+            f"Stopped by stop.half_width after {len(seeds)} of {len(self._plan.seeds)} seeds: the paired 95 % "
+            f"half width of {wanted.measure} is {max(known):.3g} at most, {wanted.at_most:g} was asked for; "
+            f"{len(missing)} of {len(self._plan.listed_cells)} cells were not needed. An interval by which it was "
+            "decided to stop covers somewhat less than 95 %",
+            {name: width for name, width in widths.items() if width is not None},
         )
 
     def _complete_blocks(self) -> list[PlannedCell]:

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import msgspec
 
@@ -134,6 +135,29 @@ def _whole_bytes(path: Path) -> int:
     return whole
 
 
+class WrongLength(ValueError):
+    """What should be the length of a record is none."""
+
+
+def next_record(file: BinaryIO) -> bytes:
+    """The bytes of the next record, of which the file's position is behind the one before; empty when none is whole.
+
+    Raises:
+        WrongLength: the file is damaged.
+    """
+    prefix = file.read(_LENGTH.size)
+    if len(prefix) < _LENGTH.size:
+        return b""
+    length = _LENGTH.unpack(prefix)[0]
+    if not 0 < length <= MAX_RECORD_BYTES:
+        raise WrongLength(f"a record of {length} bytes")
+    body = file.read(length)
+    return body if len(body) == length else b""
+
+
+_CUT_OFF = "a record is cut off or its length is wrong"
+
+
 class SegmentReader:
     """Iterates over the records of a segment, one at a time, as far as it can be read.
 
@@ -151,15 +175,14 @@ class SegmentReader:
         try:
             with self.path.open("rb") as file:
                 at = 0
-                while prefix := file.read(_LENGTH.size):
-                    length = _LENGTH.unpack(prefix)[0] if len(prefix) == _LENGTH.size else 0
-                    body = file.read(length) if 0 < length <= MAX_RECORD_BYTES else b""
-                    if not body or len(body) < length:
-                        self.problem = self._unreadable(at, "a record is cut off or its length is wrong")
-                        return
+                while body := next_record(file):
                     record = decode(body)
-                    at += _LENGTH.size + length
+                    at += _LENGTH.size + len(body)
                     yield record
+                if at < os.fstat(file.fileno()).st_size:
+                    self.problem = self._unreadable(at, _CUT_OFF)
+        except WrongLength:
+            self.problem = self._unreadable(at, _CUT_OFF)
         except msgspec.MsgspecError as error:
             self.problem = self._unreadable(at, f"not a record: {error}")
         except OSError as error:

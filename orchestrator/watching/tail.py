@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from edgebed.trace.schema import Record
-from edgebed.trace.segments import MAX_RECORD_BYTES
-
-_LENGTH = struct.Struct("<I")
+from edgebed.trace.segments import WrongLength, next_record
 
 
 class SegmentTail:
@@ -35,22 +31,11 @@ class SegmentTail:
         try:
             with self.path.open("rb") as file:
                 file.seek(self._at)
-                while record := self._next(file):
+                while body := next_record(file):
+                    record = self._decode(body)
+                    self._at = file.tell()
                     yield record
+        except WrongLength as error:
+            self.problem = f"{self.path}: is damaged at byte {self._at}: {error}"
         except (OSError, msgspec.MsgspecError) as error:
             self.problem = f"{self.path}: cannot be read from byte {self._at} on: {error}"
-
-    def _next(self, file: BinaryIO) -> Record | None:
-        prefix = file.read(_LENGTH.size)
-        if len(prefix) < _LENGTH.size:
-            return None
-        length = _LENGTH.unpack(prefix)[0]
-        if not 0 < length <= MAX_RECORD_BYTES:
-            self.problem = f"{self.path}: is damaged at byte {self._at}: a record of {length} bytes"
-            return None
-        body = file.read(length)
-        if len(body) < length:
-            return None
-        record = self._decode(body)
-        self._at += _LENGTH.size + length
-        return record
