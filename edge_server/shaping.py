@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edge_server.admission import HeldTask
 from edge_server.channels import RateRule, equal_shares
 from edgebed.errors import BadInput
 from edgebed.protocol.cells import CellSpec
-from edgebed.simulation.radio.between_hosts import Interference, interference_of
+
+if TYPE_CHECKING:
+    from edgebed.simulation.radio.between_hosts import Interference
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ def shaping_of(cell: CellSpec, server: str) -> Shaping | None:
         if settings.rate_bps <= 0.0:
             raise BadInput("channels: model 'share' needs rate_bps above 0")
         return Shaping(equal_shares(settings.rate_bps), settings.rate_bps)
+    from edgebed.simulation.radio.between_hosts import interference_of  # here: few cells need a radio
+
     interference, index = interference_of(cell), cell.servers.index(server)
     received_w = dict(zip(cell.devices, interference.received_w[index], strict=True))
     return Shaping(interfering(interference, received_w), interference.alone_bps(index))
