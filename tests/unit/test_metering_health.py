@@ -267,7 +267,7 @@ def sampled_until(host: Host, sampler: HostSampler, reached: Callable[[HostSampl
     while not reached(sample := sampler.sample()):
         assert time.monotonic() < end_s, sample
         host.clock.advance(0.01)
-        time.sleep(0.001)
+        time.sleep(0.01)  # no less: what has not answered by the time that it is due again is killed
     return sample
 
 

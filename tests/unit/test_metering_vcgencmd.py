@@ -168,7 +168,7 @@ def test_a_program_that_hangs_is_never_waited_for_and_killed_when_it_is_due_agai
     assert hangs.answer is None
     assert not Path(f"/proc/{first}").exists()
     hangs.close()
-    assert time.monotonic() - begin_s < 10
+    assert time.monotonic() - begin_s < 300, "it would have slept for 600 s"
 
 
 def test_an_answer_is_forgotten_when_the_next_try_fails(tmp_path: Path) -> None:
