@@ -48,13 +48,31 @@ def edgebed(*words: str | Path) -> dict[str, Any]:
     return answer
 
 
-def calibrated(hosts: Path, work: Path, devices: int) -> Path:
+def of_one_kind(work: Path, settings: dict[str, Any]) -> None:
+    """See that what lies in a folder was made with these settings.
+
+    Raises:
+        SystemExit: it was made with others.
+    """
+    file = work / "settings.json"
+    if not file.exists():
+        file.write_text(json.dumps(settings, indent=1) + "\n")
+    elif (found := json.loads(file.read_text())) != settings:
+        raise SystemExit(f"{work} has what was made with {found}, not with {settings}; name another folder with --work")
+
+
+def run_with(hosts: Path, runs: Path, changes: Sequence[str]) -> Path:
+    """Run the experiment with these changes; its folder."""
+    options = [word for change in changes for word in ("--set", change)]
+    return Path(edgebed("run", EXPERIMENT, "--hosts", hosts, "--runs", runs, *options)["run"])
+
+
+def calibrated(hosts: Path, work: Path, devices: int, changes: Sequence[str]) -> Path:
     """The profile of the hosts, fitted to a run of its own."""
     profile = work / "profile.yaml"
     if not profile.exists():
-        changes = [word for change in (*CALIBRATION, f"devices={devices}") for word in ("--set", change)]
-        answer = edgebed("run", EXPERIMENT, "--hosts", hosts, "--runs", work / "calibration", *changes)
-        edgebed("calibrate", answer["run"], "-o", profile)
+        run = run_with(hosts, work / "calibration", [*changes, *CALIBRATION, f"devices={devices}"])
+        edgebed("calibrate", run, "-o", profile)
     return profile
 
 
@@ -68,25 +86,18 @@ def trained(learner: str, devices: int, steps: int, profile: Path, work: Path) -
     return weights
 
 
-def measured(
-    hosts: Path, work: Path, devices: int, weights: dict[str, Path], seeds: Sequence[int], epochs: int
-) -> Path:
+def measured(hosts: Path, work: Path, devices: int, weights: dict[str, Path], changes: Sequence[str]) -> Path:
     """The run with so many devices."""
     place = work / f"devices-{devices}"
     found = sorted(place.glob("*/*/tasks.parquet"))
     if found:
         return found[-1].parent
-    changes = [f"devices={devices}", f"seeds={list(seeds)}", f"epochs={epochs}"]
     learned = [
         f"{{name: ppo, weights: {weights['ppo']}}}",
         f"{{name: dc_drl, weights: {weights['dc_drl']}, learn: online}}",
     ]
-    changes.append(f"policies=[{', '.join([*HEURISTICS, *learned])}]")
-    answer = edgebed(
-        *("run", EXPERIMENT, "--hosts", hosts, "--runs", place),
-        *(word for change in changes for word in ("--set", change)),
-    )
-    return Path(answer["run"])
+    policies = f"policies=[{', '.join([*HEURISTICS, *learned])}]"
+    return run_with(hosts, place, [*changes, f"devices={devices}", policies])
 
 
 def costs(run: Path) -> dict[str, dict[int, float]]:
@@ -160,29 +171,34 @@ def main() -> int:
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--epochs", type=int, default=30, help="of half a second, in each cell")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another key of the experiment")
     parser.add_argument("--steps", type=int, default=60_000, help="of each training")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/cost-against-devices", help="what lies between")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs/results/cost-against-devices")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     options.output.mkdir(parents=True, exist_ok=True)
-    profile = calibrated(options.hosts, options.work, max(options.devices))
+    settings = {
+        "steps": options.steps,
+        "epochs": options.epochs,
+        "seeds": options.seeds,
+        "hosts": options.hosts.name,
+        "set": options.set,
+    }
+    of_one_kind(options.work, settings)
+    profile = calibrated(options.hosts, options.work, max(options.devices), options.set)
+    changes = [*options.set, f"seeds={options.seeds}", f"epochs={options.epochs}"]
     results: dict[str, Any] = {}
     for devices in options.devices:
         weights = {name: trained(name, devices, options.steps, profile, options.work) for name in LEARNERS}
-        run = measured(options.hosts, options.work, devices, weights, options.seeds, options.epochs)
+        run = measured(options.hosts, options.work, devices, weights, changes)
         manifest = json.loads((run / "manifest.json").read_text())
         results[str(devices)] = {
             "verdict": manifest["verdict"],
             "reasons": manifest["reasons"],
             "policies": judged(costs(run)),
         }
-        answer = {
-            "steps": options.steps,
-            "epochs": options.epochs,
-            "hosts": options.hosts.name,
-            "results": results,
-        } | machine()
+        answer = settings | {"results": results} | machine()
         (options.output / "results.json").write_text(json.dumps(answer, indent=1) + "\n")
         (options.output / "table.md").write_text(table(results))
         draw(results, options.output / "cost.svg")
