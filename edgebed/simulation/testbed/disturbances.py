@@ -5,6 +5,7 @@ Nothing here is drawn: the same disturbances meet every policy at the same insta
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ class Throttled:
 
     Attributes:
         from_s, until_s: instants of the cell.
-        fraction: of its speed, above 0.
+        fraction: of its speed; 0: its program stands still.
     """
 
     from_s: float
@@ -83,3 +84,21 @@ def stretched_s(throttled: Sequence[Throttled], begin_s: float, compute_s: float
         now_s, left_s = each.until_s, left_s - inside_s * each.fraction
     # Undisturbed it is exactly what it was, without the rounding of instants.
     return compute_s if now_s == begin_s else now_s + left_s - begin_s
+
+
+def stood_still_s(throttled: Sequence[Throttled], begin_s: float, compute_s: float) -> float:
+    """How much of a computation's time its program stood still; arguments as in `stretched_s`, and what it gave."""
+    end_s = begin_s + compute_s
+    still = (each for each in throttled if each.fraction == 0.0)
+    return sum(max(0.0, min(each.until_s, end_s) - max(each.from_s, begin_s)) for each in still)
+
+
+def combined(throttled: Sequence[Throttled]) -> list[Throttled]:
+    """The same in the order of time and apart from each other; where two meet, the slower one holds."""
+    edges = sorted({instant for each in throttled for instant in (each.from_s, each.until_s)})
+    found = []
+    for from_s, until_s in itertools.pairwise(edges):
+        inside = [each.fraction for each in throttled if each.from_s <= from_s and until_s <= each.until_s]
+        if inside:
+            found.append(Throttled(from_s, until_s, min(inside)))
+    return found

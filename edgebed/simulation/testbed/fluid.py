@@ -32,7 +32,12 @@ class Channel:
     def __len__(self) -> int:
         return len(self._left_bits)
 
+    def __contains__(self, key: Any) -> bool:
+        return key in self._left_bits
+
     def _carry_to(self, now_s: float) -> None:
+        if now_s <= self._at_s:
+            return  # nothing passes while its server stands still
         if self._left_bits:
             carried = self._rate_bps / len(self._left_bits) * (now_s - self._at_s)
             for key in self._left_bits:
@@ -50,6 +55,22 @@ class Channel:
         self._carry_to(now_s)
         self._left_bits.pop(key, None)
         self.version += 1
+
+    def left_bits(self, key: Any, now_s: float) -> float:
+        """What an upload still has to send."""
+        self._carry_to(now_s)
+        return max(0.0, self._left_bits[key])
+
+    def stand_still(self, now_s: float, until_s: float) -> None:
+        """Nothing passes until then."""
+        self._carry_to(now_s)
+        self._at_s = until_s
+        self.version += 1
+
+    @property
+    def first(self) -> Any:
+        """One of its uploads; None when it has none."""
+        return next(iter(self._left_bits), None)
 
     def next_carried(self) -> tuple[float, Any] | None:
         """When the next upload will be carried if nothing changes, and which; the first to join wins a tie."""
@@ -84,6 +105,8 @@ class InterferingChannel(Channel):
         return other
 
     def _carry_to(self, now_s: float) -> None:
+        if now_s <= self._at_s:
+            return
         for key, rate_bps in zip(self._left_bits, self._rates, strict=True):
             self._left_bits[key] -= rate_bps * (now_s - self._at_s)
         self._at_s = now_s

@@ -9,13 +9,33 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from dataclasses import dataclass
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import Any
 
-from edgebed.simulation.testbed.disturbances import SlowLink, stretched_s
+from edgebed.simulation.testbed.disturbances import SlowLink, stood_still_s, stretched_s
 from edgebed.simulation.testbed.fluid import Channel, InterferingChannel
 from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, UNKNOWN, Layout
+from edgebed.simulation.testbed.parts import (
+    AT_SERVER,
+    BACK,
+    CARRIED,
+    COMPUTED,
+    ENDED,
+    READY,
+    RECEIVED,
+    REFUSED,
+    RETURNING,
+    RUNNING,
+    SENT,
+    SENT_OFF,
+    SERVED,
+    SERVING,
+    TIMED_OUT,
+    UPLOADING,
+    WAITING,
+    Part,
+)
 from edgebed.types import Site
 
 NOT_STARTED, TIMEOUT, QUEUE_FULL, UNREACHABLE = 1, 2, 3, 4
@@ -28,57 +48,6 @@ _LEAST_AHEAD_S = 0.001
 DEVICE_SMOOTHING = 0.2
 SERVER_SMOOTHING = 0.1
 """Weights of the newest measurement in the running means, as `device_agent.dispatch` and `edge_server.workers` have."""
-
-# What can happen, in the order in which it is handled at one instant: what ends makes room for what begins.
-_COMPUTED, _SERVED, _BACK, _REFUSED, _RECEIVED, _SENT, _CARRIED, _READY, _TIMED_OUT = range(9)
-
-# Where a part stands.
-_WAITING, _RUNNING, _UPLOADING, _SENT_OFF, _AT_SERVER, _SERVING, _RETURNING, _ENDED = range(8)
-
-
-@dataclass(slots=True, eq=False)
-class Part:
-    """Some frames of a task at one site. Instants are 0 until they come.
-
-    Attributes:
-        twin: the other part of a split task.
-        is_refused: its refusal is on the way, or has come.
-        base_s: what it computes when nothing else runs; compute_s: what it did.
-        spent: in the uplink's queue and on the uplink, before a server refused it.
-        is_told: its task's outcome has been told, maybe not for the last time.
-    """
-
-    task: int
-    device: int
-    arrived_s: float
-    ready_s: float
-    limit_s: float
-    frames: int
-    base_s: float
-    since_s: float
-    is_edge: bool = False
-    server: int = NOWHERE
-    channel: int = 0
-    bytes: float = 0.0
-    uplink_s: float = 0.0
-    hold_s: float = 0.0
-    downlink_s: float = 0.0
-    refusal_s: float = 0.0
-    fallback_s: float = 0.0
-    twin: Part | None = None
-    state: int = _WAITING
-    outcome: int | None = None
-    is_told: bool = False
-    is_refused: bool = False
-    spent: tuple[float, float] = (0.0, 0.0)
-    upload_s: float = 0.0
-    air_s: float = 0.0
-    received_s: float = 0.0
-    started_s: float = 0.0
-    compute_s: float = 0.0
-    ended_s: float = 0.0
-    granted_bps: float = math.nan
-
 
 _PLAIN_LISTS = (
     "waiting_frames", "waiting_bytes", "queued_frames", "queued_tasks", "held", "uploading_bytes", "device_frame_s",
@@ -127,19 +96,19 @@ class Lane:
         self.device_frame_s = list(layout.device_frame_s)
         self.server_frame_s = list(layout.server_frame_s)
         self.measured_bps = [0.0] * devices
-        self.channels = _channels_of(layout)
+        self.channels = channels_of(layout)
         self._load = [0] * len(layout.processors)
         self._device_group = layout.device_processors or (NOWHERE,) * devices
         self._server_group = layout.server_processors or (NOWHERE,) * servers
         self._disturbances = layout.disturbances
-        self._handlers = (
+        self._handlers: tuple[Callable[[Any], None], ...] = (
             self._on_computed, self._on_served, self._on_back, self._on_refused, self._on_received, self._on_sent,
             self._on_carried, self._on_ready, self._on_timed_out,
         )  # fmt: skip
 
     def fork(self) -> Lane:
         """The same lane, to go on apart from this one."""
-        other = Lane(self.layout, self._first_device, self._first_server)
+        other = type(self)(self.layout, self._first_device, self._first_server)
         copies: dict[int, Part] = {}
 
         def of(part: Any) -> Any:
@@ -155,9 +124,9 @@ class Lane:
 
         other.now_s, other.open, other._count = self.now_s, self.open, self._count
         other._events = [
-            (at_s, kind, count, (what[0], of(what[1])) if kind == _CARRIED else of(what))
+            (at_s, kind, count, (what[0], of(what[1])) if kind == CARRIED else of(what))
             for at_s, kind, count, what in self._events
-            if kind != _TIMED_OUT or not what.is_told
+            if kind != TIMED_OUT or not what.is_told
         ]
         heapify(other._events)
         other._coming = [(*when, of(part)) for *when, part in self._coming]
@@ -174,7 +143,11 @@ class Lane:
             setattr(other, name, list(getattr(self, name)))
         other.channels = [channel.fork(of) for channel in self.channels]
         other.ended = list(self.ended)
+        self._fork_more(other, of)
         return other
+
+    def _fork_more(self, other: Lane, of: Callable[[Any], Any]) -> None:
+        """Copy what else there is, with each part as ``of`` it; here there is no more."""
 
     # -- putting in, and time -----------------------------------------------------------------------------------------
 
@@ -201,7 +174,7 @@ class Lane:
             here.twin, edge.twin = edge, here
         self.open += 1
         self._count += 1
-        self._coming.append((ready_s, _READY, self._count, first))
+        self._coming.append((ready_s, READY, self._count, first))
         self._is_sorted = False
 
     def advance(self, until_s: float) -> None:
@@ -254,7 +227,7 @@ class Lane:
     def _limit(self, part: Part) -> None:
         """Have the part time out."""
         self._count += 1
-        limit = (part.limit_s, _TIMED_OUT, self._count, part)
+        limit = (part.limit_s, TIMED_OUT, self._count, part)
         if part.limit_s <= self._limits_from_s:
             heappush(self._events, limit)
         else:
@@ -266,7 +239,7 @@ class Lane:
         heappush(self._events, (instant_s, kind, self._count, what))
 
     def _on_ready(self, part: Part) -> None:
-        if part.state == _ENDED:
+        if part.state == ENDED:
             return
         if not part.is_edge and part.twin is None and self.now_s < part.limit_s and self.running[part.device] is None:
             self._compute(part)  # by far the most frequent; let finish as below
@@ -274,7 +247,7 @@ class Lane:
         parts = (part,) if part.twin is None else (part, part.twin)
         if self.now_s >= part.limit_s:
             for each in parts:
-                each.state, each.outcome = _ENDED, FAILED
+                each.state, each.outcome = ENDED, FAILED
             self._tell(part, FAILED, NOT_STARTED, is_placed=False)
             return
         for each in parts:
@@ -283,7 +256,7 @@ class Lane:
             else:
                 self._execute(each)
         # What runs here is let finish, so that its time-out would change nothing.
-        is_certain = part.twin is None and part.state == _RUNNING
+        is_certain = part.twin is None and part.state == RUNNING
         if not part.is_told and not is_certain:
             self._limit(part)
 
@@ -299,15 +272,16 @@ class Lane:
 
     def _compute(self, part: Part) -> None:
         self.running[part.device] = part
-        part.state = _RUNNING
+        part.state = RUNNING
         part.started_s = now_s = self.now_s
         group = self._device_group[part.device]
         part.compute_s = part.base_s if group < 0 else self._slowed_s(part.base_s, group)
         if self._disturbances is not None:
             throttled = self._disturbances.devices.get(part.device, ())
             part.compute_s = stretched_s(throttled, now_s, part.compute_s)
+            part.idle_s = stood_still_s(throttled, now_s, part.compute_s)
         self._count += 1
-        heappush(self._events, (now_s + part.compute_s, _COMPUTED, self._count, part))
+        heappush(self._events, (now_s + part.compute_s, COMPUTED, self._count, part))
 
     def _slowed_s(self, base_s: float, group: int) -> float:
         """What a computation that begins now takes, among those that go on; below 0 there are none."""
@@ -318,7 +292,7 @@ class Lane:
         return base_s * (1.0 + rule.per_other * others + rule.per_excess * max(0.0, others + 1 - rule.cores))
 
     def _on_computed(self, part: Part) -> None:
-        if part.state == _ENDED:
+        if part.state == ENDED:
             return
         device = part.device
         group = self._device_group[device]
@@ -331,12 +305,12 @@ class Lane:
         jobs = self._jobs[device]
         while jobs:
             following = jobs.popleft()
-            if following.state == _WAITING:
+            if following.state == WAITING:
                 self.waiting_frames[device] -= following.frames
                 self._compute(following)
                 break
         if part.twin is None:
-            part.state, part.outcome = _ENDED, DONE
+            part.state, part.outcome = ENDED, DONE
             self._tell_alone(part)
         else:
             self._finish(part)
@@ -350,7 +324,7 @@ class Lane:
         self.ended.append((
             part.task, part.device + self._first_device, DONE, 0, self.now_s, 0, NOWHERE, 0,
             part.ready_s - part.arrived_s, began_s - part.since_s, compute_s, *part.spent, 0.0, 0.0, 0.0,
-            compute_s, 0.0, 0.0, math.nan, True,
+            compute_s - part.idle_s, 0.0, 0.0, math.nan, True,
         ))  # fmt: skip
 
     # -- up -----------------------------------------------------------------------------------------------------------
@@ -370,7 +344,7 @@ class Lane:
         waiting = self._uplinks[uplink]
         while waiting:
             part = waiting.popleft()
-            if part.state == _WAITING:
+            if part.state == WAITING:
                 self.waiting_bytes[part.device] -= part.bytes
                 self._upload(part, uplink)
                 return
@@ -378,15 +352,9 @@ class Lane:
 
     def _upload(self, part: Part, uplink: int) -> None:
         server, now_s = part.server, self.now_s
-        part.state, part.upload_s = _UPLOADING, now_s
-        self.uploading[uplink] = part
-        if self._disturbances is not None:
-            self._slow(part, self._disturbances.link_at(part.device, now_s))
+        self._begin_upload(part, uplink)
         if self.held[server] >= self.layout.queue_tasks[server]:
-            self._at(now_s + part.refusal_s, _REFUSED, part)
-            if part.hold_s < part.refusal_s:
-                self._at(now_s + part.hold_s, _SENT, part)
-            part.is_refused = True  # and so not counted there
+            self._refuse_upload(part)
             return
         self.held[server] += 1
         self.uploading_bytes[server] += part.bytes
@@ -394,7 +362,20 @@ class Lane:
             self._channel(part).join(part, part.bytes * 8.0, now_s)
             self._foretell(part)
         else:
-            self._at(now_s + part.hold_s, _SENT, part)
+            self._at(now_s + part.hold_s, SENT, part)
+
+    def _begin_upload(self, part: Part, uplink: int) -> None:
+        part.state, part.upload_s = UPLOADING, self.now_s
+        self.uploading[uplink] = part
+        if self._disturbances is not None:
+            self._slow(part, self._disturbances.link_at(part.device, self.now_s))
+
+    def _refuse_upload(self, part: Part) -> None:
+        """A server says no as soon as it hears of it."""
+        self._at(self.now_s + part.refusal_s, REFUSED, part)
+        if part.hold_s < part.refusal_s:
+            self._at(self.now_s + part.hold_s, SENT, part)
+        part.is_refused = True  # and so not counted there
 
     @staticmethod
     def _slow(part: Part, link: SlowLink | None) -> None:
@@ -414,7 +395,7 @@ class Lane:
         channel = self._channel(part)
         coming = channel.next_carried()
         if coming is not None:
-            self._at(coming[0], _CARRIED, (channel.version, coming[1]))
+            self._at(coming[0], CARRIED, (channel.version, coming[1]))
 
     def _on_carried(self, told: tuple[int, Part]) -> None:
         version, part = told
@@ -425,23 +406,23 @@ class Lane:
         lasted_s = self.now_s - part.upload_s
         part.granted_bps = part.bytes * 8.0 / lasted_s if lasted_s > 0 else math.nan
         self._foretell(part)
-        self._at(max(self.now_s, part.upload_s + part.hold_s), _SENT, part)
+        self._at(max(self.now_s, part.upload_s + part.hold_s), SENT, part)
 
     def _on_sent(self, part: Part) -> None:
         uplink = part.device * self.layout.servers + part.server
-        if part.state == _UPLOADING and not part.is_refused:
-            part.state = _SENT_OFF
-            self._at(self.now_s + (part.uplink_s - part.hold_s), _RECEIVED, part)
+        if part.state == UPLOADING and not part.is_refused:
+            part.state = SENT_OFF
+            self._at(self.now_s + (part.uplink_s - part.hold_s), RECEIVED, part)
         if self.uploading.get(uplink) is part:
             self._upload_next(uplink)
 
     def _on_refused(self, part: Part) -> None:
         uplink = part.device * self.layout.servers + part.server
-        is_open = part.state == _UPLOADING
+        is_open = part.state == UPLOADING
         if self.uploading.get(uplink) is part:
             self._upload_next(uplink)
         if is_open:
-            self._refuse(part, QUEUE_FULL)
+            self._refuse(part, part.refusal or QUEUE_FULL)
 
     def _refuse(self, part: Part, reason: int) -> None:
         if not self.layout.refused_run_locally or self.now_s >= part.limit_s:
@@ -451,17 +432,17 @@ class Lane:
             part.spent = (self.now_s - part.since_s, 0.0)
         else:
             part.spent = (part.upload_s - part.since_s, self.now_s - part.upload_s)
-        part.is_edge, part.state, part.since_s, part.base_s = False, _WAITING, self.now_s, part.fallback_s
+        part.is_edge, part.state, part.since_s, part.base_s = False, WAITING, self.now_s, part.fallback_s
         self._execute(part)
 
     # -- at the server ------------------------------------------------------------------------------------------------
 
     def _on_received(self, part: Part) -> None:
-        if part.state != _SENT_OFF:
+        if part.state != SENT_OFF:
             return
         server = part.server
         self.uploading_bytes[server] -= part.bytes
-        part.state, part.received_s = _AT_SERVER, self.now_s
+        part.state, part.received_s = AT_SERVER, self.now_s
         part.air_s = self.now_s - part.upload_s if self.channels else part.uplink_s
         if len(self.serving[server]) < self.layout.workers[server]:
             self._serve(part)
@@ -472,12 +453,13 @@ class Lane:
 
     def _serve(self, part: Part) -> None:
         self.serving[part.server].append(part)
-        part.state, part.started_s = _SERVING, self.now_s
+        part.state, part.started_s = SERVING, self.now_s
         part.compute_s = self._slowed_s(part.base_s, self._server_group[part.server])
         if self._disturbances is not None:
             throttled = self._disturbances.servers.get(part.server, ())
             part.compute_s = stretched_s(throttled, self.now_s, part.compute_s)
-        self._at(self.now_s + part.compute_s, _SERVED, part)
+            part.idle_s = stood_still_s(throttled, self.now_s, part.compute_s)
+        self._at(self.now_s + part.compute_s, SERVED, part)
 
     def _on_served(self, part: Part) -> None:
         server = part.server
@@ -487,22 +469,22 @@ class Lane:
         self.serving[server].remove(part)
         self.held[server] -= 1
         part.ended_s = self.now_s
-        if part.state == _SERVING:  # else nobody waits for the answer any more
-            part.state = _RETURNING
+        if part.state == SERVING:  # else nobody waits for the answer any more
+            part.state = RETURNING
             each_s = (part.ended_s - part.started_s) / part.frames
             self.server_frame_s[server] += SERVER_SMOOTHING * (each_s - self.server_frame_s[server])
-            self._at(self.now_s + part.downlink_s, _BACK, part)
+            self._at(self.now_s + part.downlink_s, BACK, part)
         queue = self._queues[server]
         while queue:
             following = queue.popleft()
-            if following.state == _AT_SERVER:
+            if following.state == AT_SERVER:
                 self.queued_frames[server] -= following.frames
                 self.queued_tasks[server] -= 1
                 self._serve(following)
                 break
 
     def _on_back(self, part: Part) -> None:
-        if part.state == _ENDED:
+        if part.state == ENDED:
             return
         if part.air_s > 0:
             rate_bps = 8.0 * part.bytes / part.air_s
@@ -514,14 +496,14 @@ class Lane:
     # -- endings ------------------------------------------------------------------------------------------------------
 
     def _finish(self, part: Part) -> None:
-        part.state, part.outcome = _ENDED, DONE
+        part.state, part.outcome = ENDED, DONE
         twin = part.twin
         if twin is None or twin.outcome == DONE:
             self._tell(part, DONE, 0)
 
     def _fail(self, part: Part, reason: int) -> None:
         """A part is certainly not done; so the rest of its task would be in vain."""
-        part.state, part.outcome = _ENDED, FAILED
+        part.state, part.outcome = ENDED, FAILED
         if part.twin is not None and part.twin.outcome is None:
             self._withdraw(part.twin)
         self._tell(part, FAILED, reason)
@@ -542,26 +524,26 @@ class Lane:
     def _withdraw(self, part: Part) -> None:
         """Take a part back as far as that is possible; what runs on the device goes on."""
         state = part.state
-        if state == _WAITING:
+        if state == WAITING:
             if part.is_edge:
                 self.waiting_bytes[part.device] -= part.bytes
             else:
                 self.waiting_frames[part.device] -= part.frames
-        elif state == _UPLOADING:
+        elif state == UPLOADING:
             self._stop_upload(part)
-        elif state == _RUNNING:
+        elif state == RUNNING:
             return
         else:
             self._cancel(part, state)
             part.outcome = UNKNOWN
             return
-        part.state, part.outcome = _ENDED, FAILED
+        part.state, part.outcome = ENDED, FAILED
 
     def _stop_upload(self, part: Part) -> None:
         if part.is_refused:
             return  # its refusal is under way, and frees the uplink
         self._leave_server(part)
-        part.state = _ENDED
+        part.state = ENDED
         self._upload_next(part.device * self.layout.servers + part.server)
 
     def _leave_server(self, part: Part) -> None:
@@ -575,27 +557,27 @@ class Lane:
     def _cancel(self, part: Part, state: int) -> None:
         """The server drops what no worker has; an answer under way still comes."""
         server = part.server
-        if state == _SENT_OFF:
+        if state == SENT_OFF:
             self.uploading_bytes[server] -= part.bytes
             self.held[server] -= 1
-        elif state == _AT_SERVER:
+        elif state == AT_SERVER:
             self.queued_frames[server] -= part.frames
             self.queued_tasks[server] -= 1
             self.held[server] -= 1
-        if state != _RETURNING:
-            part.state = _ENDED
+        if state != RETURNING:
+            part.state = ENDED
 
     def forget(self, device: int, reason: int) -> None:
         """A device's program dies: nobody knows what became of its tasks, and a worker that has one works in vain."""
         for part in self._parts_of(device):
             state = part.state
-            if state == _RUNNING and self._device_group[device] >= 0:
+            if state == RUNNING and self._device_group[device] >= 0:
                 self._load[self._device_group[device]] -= 1
-            elif state == _UPLOADING and not part.is_refused:
+            elif state == UPLOADING and not part.is_refused:
                 self._leave_server(part)
-            elif state in (_SENT_OFF, _AT_SERVER):
+            elif state in (SENT_OFF, AT_SERVER):
                 self._cancel(part, state)
-            part.state, part.outcome = _ENDED, UNKNOWN
+            part.state, part.outcome = ENDED, UNKNOWN
             if not part.is_told:
                 self._tell(part, UNKNOWN, reason, is_placed=False)
         self.running[device] = None
@@ -608,12 +590,12 @@ class Lane:
 
     def _parts_of(self, device: int) -> list[Part]:
         """What a device has decided and has not seen the end of, in the order of the tasks."""
-        scheduled = (what[1] if kind == _CARRIED else what for _, kind, _, what in self._events)
+        scheduled = (what[1] if kind == CARRIED else what for _, kind, _, what in self._events)
         ready = (each[3] for each in self._coming)
         queued = (part for parts in (*self._jobs, *self._uplinks.values(), *self._queues) for part in parts)
         found = {id(part): part for part in (*scheduled, *ready, *queued, *self.uploading.values())}
         found |= {id(part.twin): part.twin for part in found.values() if part.twin is not None}
-        mine = (part for part in found.values() if part.device == device and part.state != _ENDED)
+        mine = (part for part in found.values() if part.device == device and part.state != ENDED)
         return sorted(mine, key=lambda part: (part.task, part.is_edge))
 
     def _tell(self, part: Part, outcome: int, reason: int, *, is_placed: bool = True) -> None:
@@ -635,9 +617,9 @@ class Lane:
         if not is_placed:
             return (NOWHERE, NOWHERE, 0, decision_s, *stages, 0.0, 0.0, 0.0, math.nan, False)
         if not part.is_edge:
-            busy_s = part.compute_s if is_done else 0.0
+            busy_s = part.compute_s - part.idle_s if is_done else 0.0
             return (0, NOWHERE, 0, decision_s, *stages, busy_s, 0.0, 0.0, math.nan, is_done)
-        used = (0.0, part.compute_s, part.air_s) if is_done else (0.0, 0.0, 0.0)
+        used = (0.0, part.compute_s - part.idle_s, part.air_s) if is_done else (0.0, 0.0, 0.0)
         return (1, self._server_of(part), part.frames, decision_s, *stages, *used, part.granted_bps, is_done)
 
     def _server_of(self, part: Part) -> int:
@@ -654,14 +636,14 @@ class Lane:
         return (
             site, NOWHERE if edge is None else self._server_of(edge), 0 if edge is None else edge.frames, decision_s,
             *stages,
-            sum(each.compute_s for each in done if not each.is_edge),
-            sum(each.compute_s for each in done if each.is_edge),
+            sum(each.compute_s - each.idle_s for each in done if not each.is_edge),
+            sum(each.compute_s - each.idle_s for each in done if each.is_edge),
             sum(each.air_s for each in done if each.is_edge),
             math.nan if edge is None else edge.granted_bps, bool(done),
         )  # fmt: skip
 
 
-def _channels_of(layout: Layout) -> list[Channel]:
+def channels_of(layout: Layout) -> list[Channel]:
     """Of all servers, server by server; none when they are not shaped."""
     count, rate_bps, interference = layout.channels, layout.channel_rate_bps, layout.interference
     if interference is None:

@@ -18,7 +18,8 @@ import numpy as np
 
 from edgebed.errors import BadInput
 from edgebed.simulation.testbed.ingredients import Ended, FloatArray, IndexArray, Ingredients, Layout
-from edgebed.simulation.testbed.lane import Lane, Part
+from edgebed.simulation.testbed.lane import Lane
+from edgebed.simulation.testbed.parts import Part
 
 _FIELDS = tuple(each.name for each in fields(Ingredients))
 
