@@ -105,8 +105,15 @@ stop() { # SECONDS PROGRAM...
             sleep 0.02
         done
     done
+    for program in "$@"; do signal KILL "$program"; done
+    # A killed process ends only when the kernel next runs it.
+    tries=250
     for program in "$@"; do
-        signal KILL "$program"
+        while is_kept "$program" || is_ours "$(number "$program.pid")"; do
+            tries=$((tries - 1))
+            [ "$tries" -gt 0 ] || break
+            sleep 0.02
+        done
         rm -f "$program.pid" "$program.supervisor.pid"
     done
 }

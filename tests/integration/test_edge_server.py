@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -192,12 +193,26 @@ def test_a_shared_channel_is_as_slow_as_its_rate(make_server: MakeServer) -> Non
 
 
 def slow(make_server: MakeServer, **settings: Any) -> ServerUnderTest:
-    """A server whose tasks of `long_clip` take a good while."""
-    return running(make_server(slowdown=300.0, **settings))
+    """A server whose tasks of `long_clip` take a good while: about half a second."""
+    return running(make_server(slowdown=1000.0, **settings))
+
+
+LONG = 1024
 
 
 def long_clip() -> bytes:
-    return clip(*[b"\x01"] * 1024)
+    return clip(*[b"\x01"] * LONG)
+
+
+@contextmanager
+def at_once(server: ServerUnderTest) -> Iterator[None]:
+    """Let a server hear all at once what is sent here, however long this process takes for it."""
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
 
 
 def only(server: ServerUnderTest, link: Link[TaskMessage]) -> Refusal:
@@ -209,8 +224,9 @@ def only(server: ServerUnderTest, link: Link[TaskMessage]) -> Refusal:
 def test_a_full_queue_says_so_and_takes_again_later(make_server: MakeServer) -> None:
     server = slow(make_server, queue_tasks=2)
     link = server.connected()
-    for number in range(3):
-        offer(link, f"t{number}", long_clip(), frames=1024)
+    with at_once(server):
+        for number in range(3):
+            offer(link, f"t{number}", long_clip(), frames=LONG)
     refusal = only(server, link)
     assert (refusal.task_id, refusal.reason) == ("t2", RefusalReason.QUEUE_FULL)
     done = server.answers(link, 2)
@@ -255,8 +271,9 @@ def test_before_a_cell_and_after_it_nothing_is_taken(make_server: MakeServer) ->
 def test_a_task_offered_twice_is_executed_once(make_server: MakeServer) -> None:
     server = slow(make_server)
     link = server.connected()
-    offer(link, "t1", long_clip(), frames=1024)
-    offer(link, "t1", long_clip(), frames=1024)
+    with at_once(server):
+        offer(link, "t1", long_clip(), frames=LONG)
+        offer(link, "t1", long_clip(), frames=LONG)
     first, second = server.answers(link, 2)
     assert isinstance(first, Refusal)
     assert first.reason is RefusalReason.DUPLICATE
@@ -266,11 +283,12 @@ def test_a_task_offered_twice_is_executed_once(make_server: MakeServer) -> None:
 def test_a_cancelled_task_that_waits_is_dropped(make_server: MakeServer) -> None:
     server = slow(make_server)
     link = server.connected()
-    offer(link, "busy", long_clip(), frames=1024)
-    offer(link, "waits", long_clip(), frames=1024)
-    link.send(Cancel("waits"))
-    link.send(Cancel("never heard of"))
-    offer(link, "next")
+    with at_once(server):
+        offer(link, "busy", long_clip(), frames=LONG)
+        offer(link, "waits", long_clip(), frames=LONG)
+        link.send(Cancel("waits"))
+        link.send(Cancel("never heard of"))
+        offer(link, "next")
     answers = server.answers(link, 2)
     assert [answer.task_id for answer in answers if isinstance(answer, TaskResult)] == ["busy", "next"]
 
@@ -302,7 +320,7 @@ def test_what_devices_do_not_send_is_answered_with_an_error(server: ServerUnderT
 
 
 def test_uploads_of_a_device_that_vanished_are_freed(make_server: MakeServer) -> None:
-    server = running(make_server(liveness=Liveness(heartbeat_s=0.1, dead_after_s=0.5)))
+    server = running(make_server(liveness=Liveness(heartbeat_s=0.1, dead_after_s=3.0)))
     link = server.connected()
     link.send(Offer("t1", 1, 10_000_000, 1))
     link.send(Chunk("t1", 0), bytes(CHUNK_BYTES))
@@ -317,8 +335,8 @@ def test_uploads_of_a_device_that_vanished_are_freed(make_server: MakeServer) ->
 def test_a_restarted_device_gets_nothing_of_its_predecessor(make_server: MakeServer) -> None:
     server = slow(make_server)
     before = server.connected()
-    offer(before, "t1", long_clip(), frames=1024)
-    offer(before, "t2", long_clip(), frames=1024)
+    offer(before, "t1", long_clip(), frames=LONG)
+    offer(before, "t2", long_clip(), frames=LONG)
     after = server.connected(instance="d0-2")
     offer(after, "t3")
     (answer,) = server.answers(after)
@@ -329,13 +347,14 @@ def test_a_restarted_device_gets_nothing_of_its_predecessor(make_server: MakeSer
 def test_a_device_that_came_back_gets_its_answer_on_the_new_connection(make_server: MakeServer) -> None:
     server = slow(make_server)
     before = server.connected()
-    offer(before, "t1", long_clip(), frames=1024)
-    server.wait_for(Load, lambda load: features(load)["queue_tasks"] == 1)
+    for number in range(8):
+        offer(before, f"t{number}", long_clip(), frames=LONG)
+    server.wait_for(Load, lambda load: features(load)["queue_tasks"] >= 1)
     before.close()
     after = server.connected()
-    (answer,) = server.answers(after)
-    assert isinstance(answer, TaskResult)
-    assert answer.task_id == "t1"
+    answers: list[TaskMessage] = []
+    while not any(isinstance(answer, TaskResult) and answer.task_id == "t7" for answer in answers):
+        answers += server.answers(after)
 
 
 def test_any_bytes_at_the_port_do_not_disturb_the_others(make_server: MakeServer) -> None:
@@ -400,9 +419,12 @@ def test_it_tells_its_load_and_its_rows_while_a_cell_runs(make_server: MakeServe
 
 
 def test_that_the_last_row_of_a_stopped_cell_has_arrived_is_said_before_the_next_beat(make_server: MakeServer) -> None:
-    server = make_server(devices=3)
-    waits_s = []
-    for serial in (1, 2, 3):
+    server = make_server(devices=20)
+    waits_s = [STATUS_INTERVAL_S]
+    # Some try: the machine may be busy. Rows are written about every 0.05 s.
+    while min(waits_s) > 0.7 * STATUS_INTERVAL_S:
+        serial = len(waits_s)
+        assert serial <= 20, waits_s
         assert server.prepare(cell_for(serial, "instant")).ok
         server.begin(serial)
         server.wait_for(Load)
@@ -413,8 +435,6 @@ def test_that_the_last_row_of_a_stopped_cell_has_arrived_is_said_before_the_next
         waits_s.append(server.clock.now_s() - stopped_s)
         assert any(isinstance(each, Status) and each.state == "idle" and each.unsent for each in server.heard)
         server.heard.clear()
-    # The best of several: the machine may be busy. Rows are written about every 0.05 s.
-    assert min(waits_s) < 0.7 * STATUS_INTERVAL_S, waits_s
 
 
 def test_a_cell_that_is_prepared_again_is_told_ready_again(server: ServerUnderTest) -> None:
@@ -452,13 +472,13 @@ def test_a_message_that_is_no_cell_is_refused_in_words(make_server: MakeServer) 
 def test_asked_to_end_it_finishes_what_it_has_and_takes_no_more(make_server: MakeServer) -> None:
     server = slow(make_server)
     link = server.connected()
-    offer(link, "t1", long_clip(), frames=1024)
-    server.wait_for(Load, lambda load: features(load)["queue_tasks"] == 1)
+    for number in range(8):
+        offer(link, f"t{number}", long_clip(), frames=LONG)
+    server.wait_for(Load, lambda load: features(load)["queue_tasks"] >= 1)
     assert server.process is not None
     server.process.send_signal(signal.SIGTERM)
     answers: list[TaskMessage] = []
-    number = 1
-    while not any(isinstance(answer, TaskResult) and answer.task_id == "t1" for answer in answers):
+    while not any(isinstance(answer, TaskResult) and answer.task_id == "t7" for answer in answers):
         number += 1
         offer(link, f"t{number}")
         answers += server.answers(link)

@@ -69,7 +69,7 @@ def test_a_program_runs_until_it_is_stopped(supervision: Supervision) -> None:
     assert running.pid is not None
     assert running.starts == 1
     assert os.getsid(running.pid) == running.supervisor_pid != os.getsid(0), "a session of its own"
-    supervision.stop(["prog"], 5.0)
+    supervision.stop(["prog"], 20.0)
     ended = state(supervision)
     assert (ended.is_dead, ended.exit_status) == (True, 0)
     assert (Path(supervision.folder) / "told").read_text() == "told\n", "TERM was forwarded, once"
@@ -122,7 +122,7 @@ def test_what_is_stopped_is_ended(supervision: Supervision) -> None:
     pid = state(supervision).pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
-    supervision.stop(["prog"], 5.0)
+    supervision.stop(["prog"], 20.0)
     assert state(supervision).exit_status == 0, "continued, told, and ended by itself"
 
 
