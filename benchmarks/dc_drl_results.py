@@ -30,7 +30,8 @@ from edgebed.errors import RunConflict
 from edgebed.learning.executor import make_executor
 from edgebed.learning.metrics import read_metrics
 from edgebed.learning.trainer import Trainer
-from edgebed.learning.training_plan import TRAINING_FILE, TrainingPlan, TrainingSettings, resolve
+from edgebed.learning.training_place import TRAINING_FILE
+from edgebed.learning.training_plan import TrainingPlan, TrainingSettings, resolve
 from edgebed.simulation.evaluation import evaluate
 from edgebed.simulation.scenarios import make_scenario
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from edgebed.errors import WorkFailed
+from edgebed.errors import BadInput, Problem
 from edgebed.replacing import replace_file
 from edgebed.trace.segments import attempt_folder, latest_attempt
 
@@ -62,7 +62,7 @@ class Attempts:
         cell_ids: of the plan, in its order.
 
     Raises:
-        WorkFailed: a file is there and cannot be understood.
+        BadInput: a file is there and cannot be understood.
     """
 
     def __init__(self, run_folder: Path, cell_ids: Iterable[str]) -> None:
@@ -72,7 +72,7 @@ class Attempts:
         self.cell_ids = tuple(cell_ids)
         for cell_id in self.cell_ids:
             for number in range(1, latest_attempt(run_folder, cell_id) + 1):
-                attempt = self._read(cell_id, number)
+                attempt = read_attempt(run_folder, cell_id, number)
                 if attempt is not None:
                     self._note(attempt)
 
@@ -108,7 +108,7 @@ class Attempts:
 
     def save(self, attempt: Attempt) -> None:
         """Write an attempt as it is now."""
-        path = self._path(attempt.cell_id, attempt.attempt)
+        path = _path(self._run_folder, attempt.cell_id, attempt.attempt)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, msgspec.json.encode(attempt) + b"\n")
         self._note(attempt)
@@ -119,14 +119,22 @@ class Attempts:
             self._latest[attempt.cell_id] = attempt
         self._by_serial[attempt.serial] = attempt
 
-    def _read(self, cell_id: str, number: int) -> Attempt | None:
-        path = self._path(cell_id, number)
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Attempt)
-        except FileNotFoundError:
-            return None
-        except (OSError, msgspec.MsgspecError) as error:
-            raise WorkFailed(f"{path}: cannot be understood ({error}); without it the run cannot go on") from None
 
-    def _path(self, cell_id: str, number: int) -> Path:
-        return attempt_folder(self._run_folder, cell_id, number) / ATTEMPT_FILE
+def read_attempt(run_folder: Path, cell_id: str, number: int) -> Attempt | None:
+    """An attempt of a cell; None while it has not been written down.
+
+    Raises:
+        BadInput: the file is there and cannot be understood.
+    """
+    path = _path(run_folder, cell_id, number)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Attempt)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        text = f"cannot be understood ({error}); take another copy of the run, or remove it: then the cell is run again"
+        raise BadInput(Problem(text, file=str(path))) from None
+
+
+def _path(run_folder: Path, cell_id: str, number: int) -> Path:
+    return attempt_folder(run_folder, cell_id, number) / ATTEMPT_FILE

@@ -16,9 +16,9 @@ import yaml
 from edgebed.errors import BadInput, RunConflict, SchemaMismatch
 from edgebed.learning import learner_class
 from edgebed.learning.base import TrainingTask, parameter, read_learner_config
+from edgebed.learning.training_place import TRAINING_FILE
 from edgebed.simulation.scenarios import make_scenario
 
-TRAINING_FILE = "training.yaml"
 SCHEMA_VERSION = 1
 EVALUATIONS = 40
 """Evaluations in a training, unless ``evaluate_every_steps`` is given."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,7 +84,7 @@ class Run:
         """A DuckDB connection with the views ``tasks``, ``epochs``, ``samples`` and ``events``; the caller closes it.
 
         Raises:
-            BadInput: the run has not been sealed.
+            BadInput: the run has not been sealed, or a table is damaged.
             MissingExtra: DuckDB is not installed.
         """
         duckdb = import_duckdb("reading a run's tables")
@@ -94,8 +95,10 @@ class Run:
         # Without the setting a query that names no table may find a variable of this program.
         connection: DuckDBPyConnection = duckdb.connect(config={"python_enable_replacements": False})
         connection.execute(QUIET)
-        for table in TABLES:
-            connection.execute(f"CREATE VIEW {table} AS FROM read_parquet({sql_file(self.path / f'{table}.parquet')})")
+        with readable_tables(self.path):
+            for table in TABLES:
+                file = sql_file(self.path / f"{table}.parquet")
+                connection.execute(f"CREATE VIEW {table} AS FROM read_parquet({file})")
         return connection
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> Answer:
@@ -147,6 +150,27 @@ def import_duckdb(what_for: str) -> ModuleType:
     except ModuleNotFoundError:
         raise MissingExtra("orchestrator", what_for) from None
     return duckdb
+
+
+@contextmanager
+def readable_tables(folder: Path) -> Iterator[None]:
+    """Read tables of a run.
+
+    Args:
+        folder: the run's, or that in which the tables lie.
+
+    Raises:
+        BadInput: one is damaged, or not one of a run.
+        MissingExtra: DuckDB is not installed.
+    """
+    duckdb = import_duckdb("reading a run's tables")
+    try:
+        yield
+    except duckdb.Error as error:
+        raise BadInput(
+            f"{folder}: its tables cannot be read: {str(error).splitlines()[0]}; they are truncated or not a run's: "
+            "take another copy of the run, or seal it again from its segments with `edgebed resume`"
+        ) from None
 
 
 def sql_text(text: object) -> str:
@@ -204,11 +228,12 @@ def find_run_folder(path_or_name: str | Path, runs_folder: Path = Path("runs")) 
         BadInput: as there.
     """
     for base in (Path(path_or_name), runs_folder / path_or_name):
-        # Without the link, for example in a copy, the newest is the last by its name.
-        newest = sorted(plan.parent for plan in base.glob(f"*/{PLAN_FILE}"))[-1:]
-        for path in (base, base / LATEST, *newest):
-            if (path / PLAN_FILE).is_file():
-                return path.resolve()
+        with suppress(OSError):  # a name that is too long for one, say, or a folder that may not be read
+            # Without the link, for example in a copy, the newest is the last by its name.
+            newest = sorted(plan.parent for plan in base.glob(f"*/{PLAN_FILE}"))[-1:]
+            for path in (base, base / LATEST, *newest):
+                if (path / PLAN_FILE).is_file():
+                    return path.resolve()
     known = sorted({entry.path.parent.name for entry in list_runs(runs_folder)})
     there = f"experiments in {runs_folder}: {', '.join(known)}" if known else f"there are no runs in {runs_folder}"
     raise BadInput(f"there is no run '{path_or_name}'; {there}")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebed.errors import BadInput, SchemaMismatch
-from edgebed.trace.runs import PLAN_FILE, Run, find_run, import_duckdb
+from edgebed.trace.runs import PLAN_FILE, Run, find_run, readable_tables
 from orchestrator.measures import counted_tasks
 from orchestrator.plan_file import Plan
 
@@ -86,16 +86,8 @@ class Trace:
             BadInput: a table is damaged, or not one of a run.
             MissingExtra: DuckDB is not installed.
         """
-        duckdb = import_duckdb("reading a run's tables")
-        try:
-            with counted_tasks(self.run) as connection:
-                yield connection
-        except duckdb.Error as error:
-            first_line = str(error).splitlines()[0]
-            raise BadInput(
-                f"{self.run.path}: its tables cannot be read: {first_line}; they are truncated or not a run's: "
-                "take another copy of the run, or seal it again from its segments with `edgebed resume`"
-            ) from None
+        with readable_tables(self.run.path), counted_tasks(self.run) as connection:
+            yield connection
 
 
 def open_traces(names: Sequence[str], runs_folder: Path) -> list[Trace]:

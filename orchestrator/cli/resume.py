@@ -24,9 +24,6 @@ EXAMPLES = (
     "edgebed resume runs/dc_drl-dc-drl/latest --executor processes",
 )
 
-TRAINING_FILE = "training.yaml"
-"""As in `edgebed.learning.training_plan`, which loads numpy, and that must not be before `one_thread`."""
-
 
 def command(
     run: Annotated[Path, typer.Argument(help="The folder of a run or of a training.")],
@@ -44,8 +41,11 @@ def command(
     are; no result is ever overwritten. A training goes on from its last checkpoint, to the digits that it would have
     had without the interruption.
     """
-    if any((folder / TRAINING_FILE).is_file() for folder in (run, run / "latest")):
-        return _resume_training(run, executor, ray_address, checkpoint_every, Output(as_json))
+    from edgebed.learning.training_place import find_training
+
+    training = find_training(run)
+    if training is not None:
+        return _resume_training(training, executor, ray_address, checkpoint_every, Output(as_json))
     from edgebed.trace.runs import PLAN_FILE, find_run
     from orchestrator.cli.finish import finish, runner_for, simulated_runner_for
     from orchestrator.plan_file import Plan
@@ -65,13 +65,10 @@ def command(
 
 
 def _resume_training(
-    where: Path, executor: str, ray_address: str | None, checkpoint_every_s: float, output: Output
+    folder: Path, executor: str, ray_address: str | None, checkpoint_every_s: float, output: Output
 ) -> int:
-    one_thread()
-    from orchestrator.training.folder import find_training
+    one_thread()  # before numpy is loaded
     from orchestrator.training.session import Where, train_in_folder
 
     check_installed(executor, ray_address)
-    folder = find_training(where)
-    assert folder is not None
     return train_in_folder(folder, Where(executor, ray_address, checkpoint_every_s), output)

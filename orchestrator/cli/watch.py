@@ -23,7 +23,6 @@ EXAMPLES = (
 )
 
 INTERVAL_S = 1.0
-TRAINING_FILE = "training.yaml"
 RUNS = Path("runs")
 
 
@@ -54,12 +53,14 @@ def watch_of(run: str, runs: Path) -> RunWatch | TrainingWatch:
     Raises:
         BadInput: there is neither.
     """
-    for folder in (Path(run), runs / run):
-        for training in (folder, folder / "latest"):
-            if (training / TRAINING_FILE).is_file():
-                from orchestrator.watching.training import TrainingWatch
+    from edgebed.learning.training_place import find_training
 
-                return TrainingWatch(training.resolve())
+    for folder in (Path(run), runs / run):
+        training = find_training(folder)
+        if training is not None:
+            from orchestrator.watching.training import TrainingWatch
+
+            return TrainingWatch(training)
     from edgebed.trace.runs import find_run_folder
     from orchestrator.watching.run import RunWatch
 

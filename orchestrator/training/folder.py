@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from edgebed.errors import BadInput, Problem
-from edgebed.learning.training_plan import TRAINING_FILE, TrainingPlan
-from edgebed.trace.runs import LATEST
+from edgebed.learning.training_place import TRAINING_FILE
+from edgebed.learning.training_plan import TrainingPlan
 from orchestrator.dated_folder import new_folder, point_latest
 
 
@@ -27,14 +27,6 @@ def create_training_folder(plan: TrainingPlan, runs: Path, now: datetime | None 
     (folder / TRAINING_FILE).write_text(plan.to_yaml(), encoding="utf-8")
     point_latest(folder, "training")
     return folder
-
-
-def find_training(where: Path) -> Path | None:
-    """The training's folder that a path means: itself, or the latest of its; None when it is no training's."""
-    for folder in (where, where / LATEST):
-        if (folder / TRAINING_FILE).is_file():
-            return folder.resolve()
-    return None
 
 
 def _plain(name: str) -> str:

@@ -6,16 +6,16 @@ import sys
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Protocol
 
-from orchestrator.progress import duration
+from orchestrator.progress import Standing, duration
 from orchestrator.report import text
 from orchestrator.watching.view import PolicyStanding, View
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.live import Live
-    from rich.table import Table
     from rich.text import Text
 
+_BAR_WIDTH = 60
 _HEADINGS = ("cells", "done", "failed", "unknown", "median", "p95", "missed")
 _COLOURS = {"complete": "green", "failed": "red", "invalid": "red", "suspect": "yellow", "valid": "green"}
 
@@ -42,12 +42,14 @@ class LiveDisplay:
     def __init__(self, console: Console) -> None:
         from rich.live import Live
 
-        self._live: Live = Live(console=console, auto_refresh=False, vertical_overflow="visible")
+        self._console = console
+        # More lines than the terminal has could not be drawn over again; the last picture is shown whole.
+        self._live: Live = Live(console=console, auto_refresh=False, vertical_overflow="ellipsis")
         self._live.start()
 
     def show(self, view: View) -> None:
         """Draw it."""
-        self._live.update(picture(view), refresh=True)
+        self._live.update(picture(view, self._console.width), refresh=True)
 
     def close(self, view: View | None) -> None:
         """Leave the last picture there."""
@@ -75,10 +77,12 @@ class PlainDisplay:
                 self._print(f"problem: {problem}")
 
     def close(self, view: View | None) -> None:
-        """Print the table of policies."""
-        if view is not None:
-            for line in table_lines(view):
-                self._print(line)
+        """Print the table of policies, the verdict, and what there is to know."""
+        if view is None:
+            return
+        verdict = [] if view.verdict is None else [f"verdict {view.verdict}"]
+        for line in (*table_lines(view), *verdict, *(f"  {reason}" for reason in view.reasons), *view.notes):
+            self._print(line)
 
     def _print(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -108,38 +112,55 @@ def cells_of(policy: PolicyStanding) -> Iterator[str]:
 
 
 def table_lines(view: View) -> list[str]:
-    """The table of policies, verdict and notes as lines of text."""
+    """The table of policies as lines of text, its headings first; empty without policies."""
     rows = [("policy", *_HEADINGS), *((policy.name, *cells_of(policy)) for policy in view.policies)]
-    lines = []
-    if view.policies:
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zipped))
-            for zipped in (list(zip(row, widths, strict=True)) for row in rows)
-        ]
-    if view.verdict is not None:
-        lines.append(f"verdict {view.verdict}" + "".join(f"\n  {reason}" for reason in view.reasons))
-    return [*lines, *view.notes]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zipped))
+        for zipped in (list(zip(row, widths, strict=True)) for row in rows)
+    ]
+    return lines if view.policies else []
 
 
-def picture(view: View) -> Group:
-    """A view as a picture for a terminal."""
+def listed_policies(view: View) -> list[str]:
+    """The same with a line a policy that says what each number is, for terminals that the table is too wide for."""
+    return [
+        f"{policy.name}: " + ", ".join(f"{name} {cell}" for name, cell in zip(_HEADINGS, cells_of(policy), strict=True))
+        for policy in view.policies
+    ]
+
+
+def picture(view: View, width: int) -> Group:
+    """A view as a picture for a terminal.
+
+    Args:
+        view: what to show.
+        width: the terminal's, in columns.
+    """
     from rich.console import Group
-    from rich.progress_bar import ProgressBar
     from rich.text import Text
 
-    standing = view.standing
-    parts: list[Text | Table | ProgressBar] = [
+    table = table_lines(view)
+    is_wide_enough = all(len(line) <= width for line in table)
+    parts = [
         Text.assemble((f"{view.path.parent.name}/{view.path.name}", "bold"), "  ", _state_text(view)),
         Text(line_of(view)),
-        ProgressBar(total=max(1, standing.tasks), completed=standing.tasks_done, width=60),
+        _bar(view.standing, min(width, _BAR_WIDTH)),
+        *(Text(line, style="" if number else "dim") for number, line in enumerate(table) if is_wide_enough),
+        *(Text(line) for line in listed_policies(view) if not is_wide_enough),
+        *(Text(f"  {line}", style="yellow") for line in (*view.reasons, *view.problems)),
+        *(Text(event.line(), style="dim", no_wrap=True, overflow="ellipsis") for event in view.events),
+        *(Text(note, style="cyan") for note in view.notes),
     ]
-    if view.policies:
-        parts.append(_table(view))
-    parts += [Text(f"  {line}", style="yellow") for line in (*view.reasons, *view.problems)]
-    parts += [Text(event.line(), style="dim", no_wrap=True, overflow="ellipsis") for event in view.events]
-    parts += [Text(note, style="cyan") for note in view.notes]
     return Group(*parts)
+
+
+def _bar(standing: Standing, width: int) -> Text:
+    """How many of the tasks are over, as a line."""
+    from rich.text import Text
+
+    done = round(width * min(1.0, standing.tasks_done / max(1, standing.tasks)))
+    return Text.assemble(("━" * done, "green"), ("━" * (width - done), "bright_black"))
 
 
 def _state_text(view: View) -> Text:
@@ -151,19 +172,7 @@ def _state_text(view: View) -> Text:
     return state
 
 
-def _table(view: View) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("policy", no_wrap=True)
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="right")
-    for policy in view.policies:
-        table.add_row(*(Text(cell) for cell in (policy.name, *cells_of(policy))))
-    return table
-
-
 def display_for(console: Console) -> Display:
     """What suits standard output."""
-    return LiveDisplay(console) if console.is_terminal else PlainDisplay()
+    can_draw_again = console.is_terminal and not console.is_dumb_terminal
+    return LiveDisplay(console) if can_draw_again else PlainDisplay()

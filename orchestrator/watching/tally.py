@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebed.trace.runs import QUIET, import_duckdb
+from edgebed.trace.runs import QUIET, import_duckdb, readable_tables
 from edgebed.trace.schema import FINAL_ORDER, NEVER_RUN, TaskRecord
 from orchestrator.columnar import scan_of
 from orchestrator.measures import COUNTED
@@ -111,12 +111,17 @@ FROM <tasks> GROUP BY cell_id
 def tallies_of_tables(paths: Iterable[Path]) -> dict[str, Tally]:
     """The tasks in tables of rows as `edgebed.trace.schema.TaskRecord` has them, by cell.
 
+    Args:
+        paths: at least one, all in one folder.
+
     Raises:
+        BadInput: one is damaged.
         MissingExtra: DuckDB is not installed.
     """
-    with import_duckdb("watching a run").connect() as connection:
+    files = list(paths)
+    with import_duckdb("watching a run").connect() as connection, readable_tables(files[0].parent):
         connection.execute(QUIET)
-        return _tallies(connection, scan_of(list(paths), TaskRecord))
+        return _tallies(connection, scan_of(files, TaskRecord))
 
 
 def _tallies(connection: DuckDBPyConnection, source: str) -> dict[str, Tally]:

@@ -12,12 +12,12 @@ import yaml
 from edgebed.errors import BadInput, Problem
 from edgebed.exclusive import is_taken
 from edgebed.learning.metrics import METRICS_FILE, MetricLine, read_metrics
-from edgebed.learning.status import STATUS_FILE, read_status
-from edgebed.learning.training_plan import TRAINING_FILE
+from edgebed.learning.status import STATUS_FILE, TrainingStatus, read_status
+from edgebed.learning.training_place import TRAINING_FILE
 from orchestrator.progress import Standing
+from orchestrator.watching.presence import is_left, last_written_s, looking
 from orchestrator.watching.view import View
 
-LEFT_AFTER_S = 5.0
 _SHOWN = ("return_mean", "return_exploring")
 
 
@@ -42,23 +42,36 @@ class TrainingWatch:
         """How the training stands now.
 
         Raises:
-            BadInput: a file of it is damaged.
+            BadInput: a file of it is damaged, or the folder has gone.
         """
-        is_going_on = is_taken(self.folder)
-        status = read_status(self.folder)
-        lines = read_metrics(self.folder)
-        is_left = status.state in ("planned", "running") and is_going_on is False and self._quiet_s() > LEFT_AFTER_S
-        steps = lines[-1].steps if lines else 0
-        rate = self._rate(steps) if is_going_on is not False else 0.0
+        with looking(self.folder, TRAINING_FILE):
+            # The lock first: whoever lets go of it has written everything before.
+            is_going_on = is_taken(self.folder)
+            status, lines = read_status(self.folder), read_metrics(self.folder)
+            steps = lines[-1].steps if lines else 0
+            rate = self._rate(steps) if is_going_on is not False else 0.0
+            return self._view(status, is_going_on, steps, rate, tuple(_measured(lines)))
+
+    def _view(
+        self,
+        status: TrainingStatus,
+        is_going_on: bool | None,
+        steps: int,
+        rate: float,
+        measures: tuple[tuple[str, float], ...],
+    ) -> View:
+        is_begun = status.state in ("planned", "running")
+        left = is_begun and is_left(is_going_on, self._written_s(), self._utc_s())
+        is_to_go_on = left or status.state in ("interrupted", "failed")
         return View(
             path=self.folder,
             kind="training",
             state=status.state,
             is_going_on=is_going_on,
-            is_left=is_left,
-            is_over=is_left or (not is_going_on and status.state not in ("planned", "running")),
+            is_left=left,
+            is_over=left or (not is_going_on and not is_begun),
             standing=Standing(
-                doing="nobody works on it" if is_left else status.state,
+                doing="nobody works on it" if left else status.state,
                 cells_done=self._seeds if status.state == "complete" else 0,
                 cells=self._seeds,
                 tasks_done=steps,
@@ -68,23 +81,17 @@ class TrainingWatch:
                 up=0,
                 members=0,
             ),
-            measures=tuple(_measured(lines)),
+            measures=measures,
             problems=(status.problem,) if status.problem else (),
-            notes=(f"it goes on by `edgebed resume {self.folder}`",)
-            if is_left or status.state == "interrupted"
-            else (),
+            notes=(f"`edgebed resume {self.folder}` goes on",) if is_to_go_on else (),
         )
 
-    def _quiet_s(self) -> float:
-        paths = [self.folder / name for name in (TRAINING_FILE, STATUS_FILE, METRICS_FILE)]
-        return self._utc_s() - max(path.stat().st_mtime for path in paths if path.exists())
+    def _written_s(self) -> float:
+        return last_written_s(self.folder / name for name in (TRAINING_FILE, STATUS_FILE, METRICS_FILE))
 
     def _rate(self, steps: int) -> float:
         """Steps a second since the first look; 0 while nothing has come since."""
-        path = self.folder / METRICS_FILE
-        if not path.exists():
-            return 0.0
-        written_s = path.stat().st_mtime
+        written_s = last_written_s([self.folder / METRICS_FILE])
         if self._first is None or steps < self._first[1]:
             self._first = written_s, steps
         since_s, before = self._first
@@ -96,8 +103,9 @@ def _planned(path: Path) -> tuple[int, int]:
     try:
         plan = yaml.safe_load(path.read_bytes())
         return int(plan["steps"]), len(plan["seeds"])
-    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
-        raise BadInput(Problem(f"is not the plan of a training: {error!r}", file=str(path))) from None
+    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError, OverflowError) as error:
+        text = f"is not the plan of a training: {error!r}; take another copy of the training"
+        raise BadInput(Problem(text, file=str(path))) from None
 
 
 def _measured(lines: Sequence[MetricLine]) -> list[tuple[str, float]]:

@@ -12,7 +12,8 @@ from benchmarks.dc_drl_jobs import SEEDS, Job, jobs
 from benchmarks.dc_drl_results import evaluate_references, train, write_json
 from benchmarks.dc_drl_table import write_tables
 from edgebed.errors import RunConflict
-from edgebed.learning.training_plan import TRAINING_FILE, plan_hash, read_training
+from edgebed.learning.training_place import TRAINING_FILE
+from edgebed.learning.training_plan import plan_hash, read_training
 
 SMALL = {"hidden": [16, 16], "cells": 2, "episodes": 1, "capacity": 2000, "cell_capacity": 1000}
 

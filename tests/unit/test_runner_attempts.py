@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgebed.errors import WorkFailed
+from edgebed.errors import BadInput
 from edgebed.types import Outcome
 from orchestrator.attempts import ATTEMPT_FILE, Attempt, Attempts
 from orchestrator.unreported import verdict_on
@@ -58,7 +58,7 @@ def test_a_later_attempt_makes_a_complete_cell_missing_again(tmp_path: Path) -> 
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     Attempts(tmp_path, CELLS).begin("a-s1")
     (tmp_path / "cells" / "a-s1" / "attempt-1" / ATTEMPT_FILE).write_text("{")
-    with pytest.raises(WorkFailed, match=r"attempt-1/attempt\.json: cannot be understood"):
+    with pytest.raises(BadInput, match=r"attempt-1/attempt\.json: cannot be understood"):
         Attempts(tmp_path, CELLS)
 
 

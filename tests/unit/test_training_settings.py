@@ -16,14 +16,9 @@ from edgebed.learning import training_plan
 from edgebed.learning.base import LearnerConfig, TrainingTask, parameter
 from edgebed.learning.cross_entropy import CrossEntropy, CrossEntropyConfig
 from edgebed.learning.settings_table import settings_of
-from edgebed.learning.training_plan import (
-    TRAINING_FILE,
-    TrainingPlan,
-    plan_hash,
-    read_training,
-    resolve,
-)
-from orchestrator.training.folder import create_training_folder, find_training
+from edgebed.learning.training_place import TRAINING_FILE, find_training
+from edgebed.learning.training_plan import TrainingPlan, plan_hash, read_training, resolve
+from orchestrator.training.folder import create_training_folder
 from orchestrator.training.settings import Request, plan_of, read_seeds
 
 

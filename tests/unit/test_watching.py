@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from edgebed.errors import BadInput
 from edgebed.exclusive import exclusive, is_taken
 from edgebed.trace.schema import EventRecord, Record
-from edgebed.trace.segments import SUFFIX, SegmentWriter, read_segment
+from edgebed.trace.segments import SUFFIX, SegmentWriter, outside_path, read_segment
+from orchestrator.attempts import Attempt
 from orchestrator.cli import main
 from orchestrator.progress import Standing
 from orchestrator.simulated_runner import SimulatedRunner
+from orchestrator.watching.cells import WatchedCell, current_of
+from orchestrator.watching.display import PlainDisplay, display_for, line_of, picture, table_lines
 from orchestrator.watching.happenings import EVENTS_SHOWN, Happenings
+from orchestrator.watching.pace import Pace, computed_pace, hosts_pace
 from orchestrator.watching.run import RunWatch
 from orchestrator.watching.tail import SegmentTail
-from orchestrator.watching.tally import Reported, tallies_of_tables
+from orchestrator.watching.tally import Reported, Tally, tallies_of_tables
 from orchestrator.watching.view import View
 from tests.unit.test_simulated_run import Quiet, planned
 
@@ -185,9 +192,7 @@ class TestSimulated:
         watch = RunWatch(folder)
         view = watch.look()
         assert (view.state, view.is_left, view.is_over) == ("starting", False, False), "it may be about to begin"
-        long_ago_s = 1_000_000_000
-        for path in (folder, *folder.rglob("*")):
-            os.utime(path, (long_ago_s, long_ago_s))
+        aged(folder)
         view = watch.look()
         assert (view.is_left, view.is_over) == (True, True)
         assert any("edgebed resume" in note for note in view.notes)
@@ -195,9 +200,7 @@ class TestSimulated:
     def test_one_that_was_cut_off_while_it_was_sealed_is_left(self, finished: Path, tmp_path: Path) -> None:
         folder = shutil.copytree((finished / "trial" / "latest").resolve(), tmp_path / "run")
         (folder / "epochs.parquet").unlink()
-        long_ago_s = 1_000_000_000
-        for path in (folder, *folder.rglob("*")):
-            os.utime(path, (long_ago_s, long_ago_s))
+        aged(folder)
         view = RunWatch(folder).look()
         assert (view.state, view.is_left, view.is_over) == ("complete", True, True)
         assert view.standing.tasks_done == view.standing.tasks, "of its cells' own tables"
@@ -210,6 +213,129 @@ class TestSimulated:
         view = RunWatch(folder).look()
         assert (view.is_over, view.is_left) == (False, False)
         assert RunWatch(finished / "trial" / "latest").look().is_over
+
+
+class TestWhatHappensMeanwhile:
+    def test_a_run_that_is_moved_away_is_told(self, tmp_path: Path) -> None:
+        folder, _ = planned(tmp_path)
+        watch = RunWatch(folder)
+        watch.look()
+        folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(BadInput, match=f"{folder}: can no longer be watched: .*was it moved or deleted?"):
+            watch.look()
+
+    def test_rows_that_are_no_events_are_left_to_sealing(self, tmp_path: Path) -> None:
+        folder, _ = planned(tmp_path)
+        good = msgspec.msgpack.encode({"t_s": 1.0, "host": "pi-1", "kind": "server_lost"})
+        with SegmentWriter(outside_path(folder, "pi-1")) as writer:
+            writer.append([Record(1, 0, "event", b"\x00"), Record(2, 0, "event", good)])
+        assert [event.kind for event in RunWatch(folder).look().events] == ["server_lost"]
+
+    def test_a_replay_is_not_said_to_be_resumed(self, finished: Path, tmp_path: Path) -> None:
+        replay = ["replay", str(finished / "trial" / "latest"), "--mode", "reevaluate", "--policy", "all_local"]
+        assert main([*replay, "--runs", str(tmp_path)]) == 0
+        folder = (tmp_path / "trial-replay" / "latest").resolve()
+        (folder / "tasks.parquet").unlink()
+        aged(folder)
+        view = RunWatch(folder).look()
+        assert view.is_left
+        assert "replayed is not resumed but made again; it was made by `edgebed replay" in view.notes[0]
+        assert view.notes[1:] == ("replayed: a cell's tasks are seen when it is complete",)
+
+
+def aged(folder: Path) -> None:
+    """Make all in it look old."""
+    long_ago_s = 1_000_000_000
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (long_ago_s, long_ago_s))
+
+
+class TestPace:
+    """Four cells of 10 s and 20 tasks: one of an earlier session, one complete, one going on, one to come."""
+
+    def cells(self) -> list[WatchedCell]:
+        begun = {0: (0.0, "complete", 20), 1: (100.0, "complete", 20), 2: (112.0, "running", 8)}
+        found = []
+        for number in range(4):
+            cell = WatchedCell(f"c{number}", "p", "base", planned=20, horizon_s=10.0, warm_up_epochs=0)
+            if number in begun:
+                at_s, state, terminal = begun[number]
+                cell.attempt = msgspec.convert(
+                    {"cell_id": cell.cell_id, "attempt": 1, "serial": number + 1, "state": state, "run_clock_s": at_s}
+                    | {"started_utc_s": 5000.0 + at_s},
+                    Attempt,
+                )
+                cell.tally = Tally(terminal=terminal)
+                cell.changed_s = 5012.0 + at_s
+            found.append(cell)
+        return found
+
+    def test_the_rate_is_that_of_the_session_and_what_is_left_is_reckoned_by_the_plan(self) -> None:
+        cells = self.cells()
+        assert current_of(cells) is cells[2]
+        # It is 116 on the run clock: 4 s of the third cell are over, the fourth is to come, 2 s more for each.
+        assert hosts_pace(cells, session_began_s=99.0, utc_s=5116.0) == Pace(28 / 16, 8.0 + 12.0)
+        # Of one session the first cell counts too, though it began at the very beginning.
+        assert hosts_pace(cells, session_began_s=0.0, utc_s=5116.0).rate == 48 / 116
+
+    def test_a_cell_takes_no_less_than_nothing_however_late_it_is(self) -> None:
+        assert hosts_pace(self.cells(), session_began_s=99.0, utc_s=5200.0).remaining_s == 2.0 + 12.0
+
+    def test_computed_cells_are_timed_by_when_they_were_there(self) -> None:
+        # The second was there 100 s after the first: a task in 5 s, and 32 are left.
+        assert computed_pace(self.cells()) == Pace(20 / 100, 32 * 5.0)
+
+    def test_nothing_is_known_before_something_has_begun(self) -> None:
+        cells = self.cells()[3:]
+        assert hosts_pace(cells, session_began_s=0.0, utc_s=5.0) == computed_pace(cells) == Pace(0.0, None)
+        assert current_of(cells) is None
+
+
+class TestPicture:
+    @pytest.fixture
+    def view(self, finished: Path) -> View:
+        return RunWatch((finished / "trial" / "latest").resolve()).look()
+
+    def drawn(self, view: View, width: int) -> list[str]:
+        console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+        with console.capture() as capture:
+            console.print(picture(view, width))
+        return [line.rstrip() for line in capture.get().splitlines()]
+
+    def test_on_a_wide_terminal_a_table_below_the_bar(self, view: View) -> None:
+        lines = self.drawn(view, 100)
+        assert lines[0] == f"trial/{view.path.name}  complete, valid"
+        assert lines[2] == "━" * 60
+        assert lines[3:7] == table_lines(view)
+
+    def test_on_a_narrow_one_every_number_with_its_name(self, view: View) -> None:
+        lines = self.drawn(view, 20)
+        assert max(map(len, lines)) <= 20
+        told = " ".join(lines)
+        for policy in view.policies:
+            assert f"{policy.name}: cells 2/2, done {policy.done}, failed" in told
+
+    def test_the_bar_is_as_long_as_what_is_over(self, view: View) -> None:
+        half = replace(view.standing, tasks=100, tasks_done=50)
+        console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
+        with console.capture() as capture:
+            console.print(picture(replace(view, standing=half), 80))
+        assert f"\x1b[32m{'━' * 30}\x1b[0m" in capture.get()
+
+    def test_a_terminal_that_cannot_move_its_cursor_gets_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TERM", "dumb")
+        assert isinstance(display_for(Console(file=io.StringIO(), force_terminal=True)), PlainDisplay)
+
+    def test_lines_for_files_tell_what_has_changed_and_each_problem_once(self, view: View) -> None:
+        stream = io.StringIO()
+        display = PlainDisplay(stream)
+        for shown in (view, view, replace(view, problems=("one",)), replace(view, problems=("one", "two"))):
+            display.show(shown)
+        display.close(replace(view, reasons=("because",), notes=("a note",)))
+        lines = stream.getvalue().splitlines()
+        assert lines == [
+            line_of(view), "problem: one", "problem: two", *table_lines(view), "verdict valid", "  because", "a note",
+        ]  # fmt: skip
 
 
 class TestCommand:
@@ -243,6 +369,28 @@ class TestCommand:
         damage(folder)
         assert main(["watch", str(folder)]) == 2
         assert says in capsys.readouterr().err
+
+    @pytest.mark.parametrize("name", ["tasks.parquet", "events.parquet"])
+    def test_a_table_that_is_damaged(
+        self, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+    ) -> None:
+        folder = shutil.copytree((finished / "trial" / "latest").resolve(), tmp_path / "run")
+        os.truncate(folder / name, 100)
+        assert main(["watch", str(folder)]) == 2
+        assert f"{folder}: its tables cannot be read" in capsys.readouterr().err
+
+    def test_a_table_of_a_cell_that_is_damaged(self, finished: Path, tmp_path: Path) -> None:
+        folder = shutil.copytree((finished / "trial" / "latest").resolve(), tmp_path / "run")
+        (folder / "manifest.json").unlink()
+        damaged = folder / "cells" / "all_edge-s1" / "attempt-1"
+        os.truncate(damaged / "tasks.parquet", 100)
+        with pytest.raises(BadInput, match=f"{damaged}: its tables cannot be read: .*take another copy"):
+            RunWatch(folder).look()
+
+    def test_a_name_that_cannot_be_a_folder(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for verb in ("watch", "resume"):
+            assert main([verb, "x" * 5000]) == 2
+            assert "there is no run 'xxx" in capsys.readouterr().err
 
     def test_an_attempt_that_cannot_be_read(self, tmp_path: Path) -> None:
         folder, plan = planned(tmp_path)
