@@ -94,7 +94,7 @@ def drain(terminal: int) -> None:
 
 
 def test_looking_changes_nothing_and_ctrl_c_leaves_the_run_alone(testbed: Testbed) -> None:
-    testbed.run(epochs=20)
+    testbed.run(epochs=40)
     testbed.wait_until_running()
     master, slave = pty.openpty()
     watching = subprocess.Popen(
@@ -124,7 +124,7 @@ def test_looking_changes_nothing_and_ctrl_c_leaves_the_run_alone(testbed: Testbe
 
 
 def test_a_run_that_a_lost_orchestrator_left(testbed: Testbed) -> None:
-    testbed.run(epochs=20)
+    testbed.run(epochs=60)
     testbed.wait_until_running()
     testbed.wait_for(lambda: testbed.reported(), "a row")
     testbed.signal(signal.SIGKILL)
