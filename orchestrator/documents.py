@@ -126,6 +126,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def beside(folder: Path, name: str) -> str:
+    """The path of a file that a document in this folder names: beside it, or where this program was started."""
+    try:
+        is_there = bool(name) and (folder / name).exists()
+    except OSError:  # a name that is too long for one, say: whoever opens it tells
+        return name
+    return str(folder / name) if is_there else name
+
+
 def load_document(path: Path | str) -> Document:
     """Read a YAML file whose root is a mapping.
 

@@ -16,7 +16,7 @@ from edgebed.errors import BadInput, Problem
 from edgebed.policies.files import pack_files
 from edgebed.protocol.cells import ChannelSettings, RewardSettings, Timeouts
 from edgebed.protocol.messages import MAX_HEADER_BYTES
-from orchestrator.documents import Document, KeyPath, Origin, dotted, load_document, parse_value
+from orchestrator.documents import Document, KeyPath, Origin, beside, dotted, load_document, parse_value
 from orchestrator.experiment_file import ExperimentFile, PlacementName, Registered, spelt_out
 from orchestrator.faults.schedule import FaultRule
 from orchestrator.stop_rule import StopRule
@@ -147,18 +147,9 @@ class Experiment:
         if source is None:
             return policy.options
         folder = Path(source.folder)
-        return {key: _beside(folder, value) for key, value in source.options.items()}
-
-
-def _profile_beside(folder: Path, name: str) -> str:
-    """The path of a profile: beside the experiment, or where this program was started."""
-    return str(folder / name) if name and (folder / name).exists() else name
-
-
-def _beside(folder: Path, value: Any) -> Any:
-    """A path as this program finds it: an option that names something in the experiment's folder."""
-    is_there = isinstance(value, str) and value and (folder / value).exists()
-    return str(folder / value) if is_there else value
+        return {
+            key: beside(folder, value) if isinstance(value, str) else value for key, value in source.options.items()
+        }
 
 
 def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
@@ -243,7 +234,7 @@ def read_experiment(document: Document, folder: Path) -> Experiment:
         seeds=tuple(file.seeds),
         order=file.order,
         backend=file.backend,
-        profile=_profile_beside(folder, file.profile or ""),
+        profile=beside(folder, file.profile or ""),
         settings=tuple(settings),
         file=document.file,
         workload_sources=tuple(files.sources),

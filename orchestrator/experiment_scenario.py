@@ -7,17 +7,22 @@ bandwidth: the radio is as much narrower as a cycle of work has fewer bytes. ``d
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgebed.errors import BadInput, Problem
+from edgebed.simulation.base import read_settings
 from edgebed.simulation.scenarios import CALIBRATED, scenario_class
 from edgebed.simulation.scenarios.dc_drl import DcDrl
 from edgebed.simulation.scenarios.dc_drl_parameters import DcDrlParameters
 from edgebed.simulation.testbed.profile import read_profile
-from orchestrator.documents import Document, KeyPath, Origin
+from orchestrator.documents import Document, KeyPath, Origin, beside, shown
 from workloads import load_workload
 from workloads.base import Demand
+
+if TYPE_CHECKING:
+    from edgebed.simulation.calibrated import CalibratedParameters
 
 NO_COUNTERPART = {
     "cell-selection": "it is about which base station serves a phone; hosts have one network",
@@ -55,6 +60,10 @@ def filled(document: Document, folder: Path) -> Document:
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
         return document
     name, parameters = given["name"], given.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise BadInput(
+            document.problem(("scenario", "parameters"), f"is {shown(parameters)}; expected a mapping of keys")
+        )
     try:
         defaults = _defaults(name, parameters, document.data, folder)
     except BadInput as error:
@@ -83,11 +92,11 @@ def _defaults(name: str, parameters: Mapping[str, Any], data: Mapping[str, Any],
 def _demand(data: Mapping[str, Any]) -> Demand:
     """What a frame of the workload asks for; of a wrong workload anything will do, the model reports it."""
     given = data.get("workload")
-    try:
-        assert isinstance(given, dict)
-        return load_workload(given["name"], given.get("options") or {}).demand
-    except (AssertionError, BadInput, KeyError, TypeError):
-        return Demand(cycles_per_frame=1e7, bytes_per_frame=1e5)
+    name, options = (given.get("name"), given.get("options") or {}) if isinstance(given, dict) else (None, None)
+    if isinstance(name, str) and isinstance(options, dict):
+        with suppress(BadInput):
+            return load_workload(name, options).demand
+    return Demand(cycles_per_frame=1e7, bytes_per_frame=1e5)
 
 
 def _of_dc_drl(parameters: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,14 +119,19 @@ def _of_dc_drl(parameters: Mapping[str, Any], data: Mapping[str, Any]) -> dict[s
             "period_s": scenario.epoch_s,
             "phase_s": scenario.epoch_s,
             "frames": {
-                "low": max(1, round(scenario.cycles_min / demand.cycles_per_frame)),
-                "high": max(1, round(scenario.cycles_max / demand.cycles_per_frame)),
+                "low": _frames(scenario.cycles_min, demand),
+                "high": _frames(scenario.cycles_max, demand),
             },
         },
         "channels": {"count": scenario.channels, "parameters": _radio(scenario, demand)},
         "channel_model": "sinr",
         "reward": _reward(scenario),
     }
+
+
+def _frames(cycles: float, demand: Demand) -> int:
+    """How many frames ask for so much; more than a task can have is the model's to report."""
+    return max(1, round(min(cycles / demand.cycles_per_frame, 1e9)))
 
 
 def _radio(scenario: DcDrlParameters, demand: Demand) -> dict[str, Any]:
@@ -138,30 +152,43 @@ def _of_profile(name: str, parameters: Mapping[str, Any], data: Mapping[str, Any
     """The conditions of the runs that a profile was fitted to."""
     if parameters:
         raise BadInput(Problem("a profile has none here; write the experiment's own keys", key="parameters"))
-    beside = folder / name
-    known = read_profile(beside if beside.exists() else Path(name)).source.conditions
-    if not known:
-        raise BadInput(f"{name}: the profile does not say under which conditions its runs were; leave the key out")
-    rate_bps = known["channel_rate_bps"]
+    known = _conditions(Path(beside(folder, name)))
     return {
-        "deadline_s": known["deadline_s"],
-        "epoch_s": known["epoch_s"],
-        "epochs": known["epochs"],
+        "deadline_s": known.deadline_s,
+        "epoch_s": known.epoch_s,
+        "epochs": known.epochs,
         "arrivals": {
             "kind": "poisson",
-            "rate_per_s": known["rate_per_s"],
-            "frames": {"low": known["frames_low"], "high": known["frames_high"]},
+            "rate_per_s": known.rate_per_s,
+            "frames": {"low": known.frames_low, "high": known.frames_high},
         },
-        "channels": {"count": known["channels"], "rate_bps": rate_bps},
-        "channel_model": "share" if rate_bps else "none",
+        "channels": {"count": known.channels, "rate_bps": known.channel_rate_bps},
+        "channel_model": "share" if known.channel_rate_bps else "none",
         "reward": {
-            "latency": known["latency_weight"],
-            "energy": known["energy_weight"],
-            "miss_penalty": known["miss_penalty"],
+            "latency": known.latency_weight,
+            "energy": known.energy_weight,
+            "miss_penalty": known.miss_penalty,
         },
-        "timeouts": {"task_s": known["task_timeout_s"]},
+        "timeouts": {"task_s": known.task_timeout_s},
         **({"profile": name} if data.get("backend") == "simulated" else {}),
     }
+
+
+def _conditions(path: Path) -> CalibratedParameters:
+    """What a profile says of the runs that it was fitted to, all of it.
+
+    Raises:
+        BadInput: it does not, or not all, or something that no run can have.
+    """
+    from edgebed.simulation.calibrated import CalibratedParameters  # here: few experiments have a profile's settings
+
+    given = read_profile(path).source.conditions
+    missing = [key for key in CalibratedParameters.__struct_fields__ if key not in given and key != "n"]
+    if missing:
+        what = f"conditions its runs were: {', '.join(missing)}" if given else "conditions its runs were"
+        raise BadInput(f"{path}: the profile does not say under which {what}; calibrate again, or leave the key out")
+    found: CalibratedParameters = read_settings(f"{path}: source.conditions", CalibratedParameters, given)
+    return found
 
 
 def _with_defaults(document: Document, above: KeyPath, defaults: Mapping[str, Any], origin: Origin) -> Document:

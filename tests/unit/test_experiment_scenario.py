@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,34 @@ def test_what_is_refused_are_parameters_of_the_scenario() -> None:
     assert make_scenario("dc-drl").parameters == DcDrlParameters()
 
 
-def test_too_many_frames_are_a_problem_of_the_scenario() -> None:
-    with pytest.raises(BadInput, match=r"scenario dc-drl: arrivals\.frames: 60 to 100000; 1 <= low <= high <= 1024"):
-        read("scenario.cycles_max=1e12")
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("scenario.cycles_max=1e12", "scenario dc-drl: arrivals.frames: 60 to 100000; 1 <= low <= high <= 1024"),
+        ("workload.cycles_per_frame=1e-300", "arrivals.frames: 1000000000 to 1000000000; 1 <= low <= high <= 1024"),
+        ("scenario={name: dc-drl, parameters: 3}", "scenario.parameters: is 3; expected a mapping of keys"),
+        ("scenario={name: dc-drl, parameters: [n]}", "scenario.parameters: is a list; expected a mapping of keys"),
+        ("scenario=3", "scenario: is 3; expected a mapping of keys"),
+        ("scenario={parameters: {n: 3}}", "scenario.name: is missing"),
+        ("scenario.n=0", "e.yaml:4: scenario: scenario dc-drl: Expected `int` >= 1 - at `$.n`; its parameters: n,"),
+        ("scenario.nn=3", "Object contains unknown field `nn`; its parameters: n,"),
+        ("scenario.server_hz=3", "scenario.parameters.server_hz: has no counterpart on hosts: hosts are as fast as"),
+        ("scenario.radio=orthogonal", "scenario.parameters.radio: is 'orthogonal', which edge servers cannot grant;"),
+        (f"scenario=calibrated:{'x' * 5000}", "xxx: cannot be read: File name too long"),
+        ("workload={name: digits, options: 3}", "workload.options: is 3; expected a mapping of keys"),
+        ("workload={name: 3}", "workload.name: is 3; expected text"),
+        ("workload=3", "workload: is 3; expected a mapping of keys"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(override: str, says: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(says)):
+        read(override)
+
+
+def test_what_else_is_wrong_with_the_file_is_told_at_once() -> None:
+    with pytest.raises(BadInput) as raised:
+        read("workload=nope", "epochs=0")
+    assert {problem.key for problem in raised.value.problems} == {"workload", "epochs"}
 
 
 CONDITIONS = {
@@ -140,11 +166,15 @@ CONDITIONS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a profile that was fitted to runs under `CONDITIONS`, and one that was fitted to none."""
+    """A folder with a profile that was fitted to runs under `CONDITIONS`, one that was fitted to none, and bad ones."""
     made: Profile = profile(cell())
     write_profile(made, tmp_path / "stated.yaml")
     made.source = Source(kind="calibrated", conditions=CONDITIONS)
     write_profile(made, tmp_path / "p.yaml")
+    made.source = Source(kind="calibrated", conditions={"epochs": 20})
+    write_profile(made, tmp_path / "half.yaml")
+    made.source = Source(kind="calibrated", conditions=CONDITIONS | {"epoch_s": "short"})
+    write_profile(made, tmp_path / "wrong.yaml")
     return tmp_path
 
 
@@ -166,7 +196,9 @@ def test_a_profile_gives_the_conditions_of_its_runs(folder: Path) -> None:
     ("scenario", "says"),
     [
         ("calibrated:stated.yaml", "does not say under which conditions its runs were"),
-        ("calibrated:nowhere.yaml", "nowhere.yaml"),
+        ("calibrated:half.yaml", "under which conditions its runs were: epoch_s, rate_per_s, frames_low, .*calibrate"),
+        ("calibrated:wrong.yaml", r"wrong.yaml: source.conditions: Expected `float`, got `str` - at `\$.epoch_s`"),
+        ("calibrated:nowhere.yaml", "nowhere.yaml: cannot be read"),
         ({"name": "calibrated:p.yaml", "devices": 3}, "a profile has none here; write the experiment's own keys"),
     ],
 )
