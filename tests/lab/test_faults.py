@@ -116,16 +116,14 @@ def test_a_cut_link_is_restored_on_request_though_the_host_cannot_be_reached(han
 
 def test_a_link_is_slowed_and_is_what_it_was_again(hands: Hands, remote: Remote, lab: RunningLab) -> None:
     before = lab.live.status()["hosts"][DEVICE]["link"]["shape"]
-    usual_s = min(seconds(lambda: remote.execute("true")) for _ in range(5))
     do(hands, act("slow_link", for_s=1000.0, delay_s=0.1, rate_bps=2e6))
-    slow_s = min(seconds(lambda: remote.execute("true")) for _ in range(3))
-    assert slow_s - usual_s > 0.19, "100 ms more each way"
+    assert min(seconds(lambda: remote.execute("true")) for _ in range(3)) > 0.2, "100 ms more each way"
     shape = lab.live.status()["hosts"][DEVICE]["link"]["shape"]
     assert (shape["rate_bps"], shape["jitter_s"]) == (2e6, before["jitter_s"])
     assert shape["delay_s"] == pytest.approx(before["delay_s"] + 0.1)
     assert hands.lift("1-0", "end") == "end"
     assert lab.live.status()["hosts"][DEVICE]["link"]["shape"] == before
-    assert min(seconds(lambda: remote.execute("true")) for _ in range(5)) < usual_s + 0.05
+    eventually(lambda: seconds(lambda: remote.execute("true")) < 0.2)
 
 
 def test_a_throttled_board_says_so_in_its_own_words(hands: Hands, remote: Remote) -> None:

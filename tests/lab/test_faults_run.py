@@ -19,7 +19,7 @@ from tests.lab.running_lab import RunningLab, answer_of, edgebed
 
 pytestmark = pytest.mark.lab
 
-BACK_S = 10.0
+BACK_S = 25.0
 """How soon a device works again once it is back."""
 
 FAULTS = [
@@ -38,7 +38,7 @@ EXPERIMENT: dict[str, Any] = {
     "deadline_s": 0.7,
     "arrivals": {"kind": "periodic", "period_s": 0.4, "frames": {"low": 1, "high": 3}},
     "epoch_s": 0.5,
-    "epochs": 80,
+    "epochs": 110,
     "policies": ["uniform_random"],
     "seeds": [1],
     "timeouts": {"task_s": 4.0},
@@ -89,7 +89,7 @@ def check_rows(folder: Path) -> None:
     rows = sql(folder, "SELECT task_id, outcome FROM tasks")
     assert Counter(row[0] for row in rows) == Counter(planned)
     outcomes = Counter(row[1] for row in rows)
-    assert outcomes["done"] > 0.7 * len(planned), outcomes
+    assert outcomes["done"] > 0.5 * len(planned), outcomes
 
 
 def check_events(folder: Path) -> None:
@@ -106,7 +106,7 @@ def check_events(folder: Path) -> None:
         begun_s, *ends = [t_s for t_s, _ in told[kind]]
         assert len(ends) == (0 if kind == "kill" else 1), kind
         if isinstance(for_s, int):
-            assert for_s - 0.2 < ends[0] - begun_s < for_s + 5.0, kind
+            assert for_s - 0.2 < ends[0] - begun_s < for_s + BACK_S, kind
         if str(fault["host"]).startswith("pi"):
             since_s = ends[0] if ends else begun_s
             where = f"device_id = '{fault['host']}' AND outcome = 'done' AND arrived_s > {since_s}"

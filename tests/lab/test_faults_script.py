@@ -220,10 +220,12 @@ def test_a_clock_is_stepped_and_put_back_by_the_monotonic_one(folder: Path) -> N
     path = f"{folder}/bin:"
     before_s = time.time()
     assert host.script("begin", "1-0", "1000", "step_clock", "-3600", path=path).returncode == 0
-    until(lambda: time.time() > before_s + 1.0, "a second")
+    begun_s = time.time()
+    until(lambda: time.time() > begun_s + 1.0, "a second")
+    asked_s = time.time()
     assert host.script("lift", "1-0", "end", path=path).stdout.strip() == "end"
     words = [line.split() for line in (folder / "set").read_text().splitlines()]
     assert [each[:2] for each in words] == [["-u", "-s"]] * 2
     stepped_s, back_s = (float(each[2].removeprefix("@")) for each in words)
-    assert stepped_s == pytest.approx(before_s - 3600, abs=1.0)
-    assert back_s == pytest.approx(time.time(), abs=0.5)
+    assert before_s - 0.5 < stepped_s + 3600 < begun_s + 0.5
+    assert asked_s - 0.5 < back_s < time.time() + 0.5

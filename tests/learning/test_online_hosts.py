@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,9 @@ def learner_pid(testbed: Testbed) -> int:
         assert testbed.process is not None
         pid = testbed.process.pid
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            if b"edgebed.learning.online" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
+            with suppress(OSError):  # one of its other children has ended meanwhile
+                if b"edgebed.learning.online" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return int(child)
         return 0
 
     return int(testbed.wait_for(look, "the learner"))
@@ -55,7 +57,7 @@ def learner_pid(testbed: Testbed) -> int:
 
 def test_new_weights_decide_real_tasks_and_rows_say_which(testbed: Testbed) -> None:
     version = write_policy(testbed.folder / "weights", testbed.devices)
-    testbed.run(policies=[{"name": "dc_drl", "weights": "weights", "learn": LEARNING}, "all_local"], epochs=30)
+    testbed.run(policies=[{"name": "dc_drl", "weights": "weights", "learn": LEARNING}, "all_local"], epochs=50)
     answer = testbed.finish()
     assert (answer["state"], answer["failed"], answer["unknown"]) == ("complete", 0, 0)
     testbed.check_rows()
@@ -63,7 +65,7 @@ def test_new_weights_decide_real_tasks_and_rows_say_which(testbed: Testbed) -> N
         "SELECT policy_version, min(epoch) FROM tasks WHERE decided_by = 'controller' AND policy = 'dc_drl' "
         "GROUP BY 1 ORDER BY 2"
     )
-    assert used[0] == (version, 0)
+    assert used[0][0] == version
     taken = {each["version"]: each["from_epoch"] for each in events(testbed, "weights_taken")}
     assert len(used) > 2, f"versions that decided: {used}; taken: {taken}"
     for name, first in used[1:]:
@@ -77,7 +79,7 @@ def test_new_weights_decide_real_tasks_and_rows_say_which(testbed: Testbed) -> N
 
 def test_a_learner_that_dies_costs_no_task(testbed: Testbed) -> None:
     version = write_policy(testbed.folder / "weights", testbed.devices)
-    testbed.run(policies=[{"name": "dc_drl", "weights": "weights", "learn": LEARNING}], epochs=20, seeds=[1, 2])
+    testbed.run(policies=[{"name": "dc_drl", "weights": "weights", "learn": LEARNING}], epochs=50, seeds=[1, 2])
     testbed.wait_until_running()
     os.kill(learner_pid(testbed), signal.SIGKILL)
     answer = testbed.finish()
@@ -97,7 +99,7 @@ def test_a_learner_that_dies_costs_no_task(testbed: Testbed) -> None:
 def test_weights_that_diverge_stop_the_learner_and_not_the_run(testbed: Testbed) -> None:
     write_policy(testbed.folder / "weights", testbed.devices)
     wild = LEARNING | {"critic_rate": 1e30, "actor_rate": 1e30, "actor_after": 0, "updates": 50}
-    testbed.run(policies=[{"name": "dc_drl", "weights": "weights", "learn": wild}], epochs=20)
+    testbed.run(policies=[{"name": "dc_drl", "weights": "weights", "learn": wild}], epochs=50)
     answer = testbed.finish()
     assert answer["state"] == "complete"
     problems = [each["problem"] for each in events(testbed, "learner_failed")]
