@@ -11,7 +11,8 @@ import zmq
 
 from edgebed.clock import MonotonicClock
 from edgebed.configuration import DeviceConfig
-from edgebed.program import loading, on_stop_signal, run_program
+from edgebed.garbage import loading
+from edgebed.program import on_stop_signal, run_program
 from edgebed.protocol.front import Context
 from edgebed.protocol.security import read_key_pair
 

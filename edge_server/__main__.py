@@ -10,7 +10,8 @@ import zmq
 
 from edgebed.clock import MonotonicClock
 from edgebed.configuration import ServerConfig
-from edgebed.program import loading, on_stop_signal, run_program
+from edgebed.garbage import loading
+from edgebed.program import on_stop_signal, run_program
 from edgebed.protocol.codec import control_headers, task_headers
 from edgebed.protocol.front import Context
 from edgebed.protocol.link import Link

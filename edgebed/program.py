@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -35,20 +33,6 @@ def run_program(name: str, description: str, settings: type[C], run: Callable[[C
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
     return EXIT_DONE
-
-
-@contextmanager
-def loading() -> Iterator[None]:
-    """Load modules without the garbage collector, which would look through them again and again, and never after.
-
-    Nothing of a module is garbage: it takes a tenth of the loading time to find that out.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def on_stop_signal(stop: Callable[[], None]) -> None:

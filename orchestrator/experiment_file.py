@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from edgebed.policies import policy_class, policy_names
 from edgebed.policies.base import Policy, read_options
-from edgebed.simulation.radio.between_hosts import RadioSettings
+from edgebed.protocol.radio import RadioSettings
 from orchestrator.documents import KeyPath
 from orchestrator.faults import file as faults_file
 from orchestrator.faults.file import FaultChoice
@@ -152,7 +152,7 @@ PAPER = RadioSettings()
 
 
 class RadioChoice(Strict):
-    """``channels.parameters``, for channels that interfere: see `edgebed.simulation.radio.between_hosts`."""
+    """``channels.parameters``, for channels that interfere: see `edgebed.protocol.radio`."""
 
     bandwidth_hz: float = Field(default=PAPER.bandwidth_hz, gt=0, le=1e12)
     transmit_power_w: float = Field(default=PAPER.transmit_power_w, gt=0, le=1e3)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from edgebed.errors import Problem
-from edgebed.simulation.radio.between_hosts import radio_settings
+from edgebed.protocol.radio import radio_settings
 from orchestrator.experiment import Setting
 from orchestrator.inventory import Host
 

@@ -9,7 +9,8 @@ import zmq
 
 from edgebed.clock import MonotonicClock
 from edgebed.configuration import ControllerConfig
-from edgebed.program import loading, on_stop_signal, run_program
+from edgebed.garbage import loading
+from edgebed.program import on_stop_signal, run_program
 from edgebed.protocol.codec import control_headers
 from edgebed.protocol.front import Context
 from edgebed.protocol.listening import listen

@@ -22,7 +22,7 @@ class ChannelSettings(msgspec.Struct, forbid_unknown_fields=True):
         model: ``none`` (uploads go as fast as the network carries them), ``share`` (the uploads on a channel share
             its rate equally), ``sinr`` (the rates follow the interference equation of scenario `dc-drl`).
         rate_bps: rate of one channel; of ``share`` alone.
-        parameters: `edgebed.simulation.radio.between_hosts.RadioSettings`; of ``sinr`` alone.
+        parameters: `edgebed.protocol.radio.RadioSettings`; of ``sinr`` alone.
     """
 
     count: Annotated[int, Meta(ge=1, le=1024)] = 1

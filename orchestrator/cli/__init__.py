@@ -12,10 +12,11 @@ A verb's module has
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+from edgebed.garbage import collect_rarely
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -103,17 +104,13 @@ _ORCHESTRATOR_PACKAGES = frozenset(
 )
 
 
-_OBJECTS_PER_COLLECTION = 100_000
-"""After how many new objects the garbage collector looks: modules make many, and none is garbage."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
 
     Args:
         arguments: without the program's name; those of the process by default.
     """
-    gc.set_threshold(_OBJECTS_PER_COLLECTION)
+    collect_rarely()
     try:
         status = _answer(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

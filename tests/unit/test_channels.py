@@ -17,7 +17,7 @@ from edge_server.shaping import shaping_of
 from edge_server.testing import cell_for
 from edgebed.errors import BadInput
 from edgebed.protocol.cells import CellSpec, ChannelSettings
-from edgebed.simulation.radio.between_hosts import RadioSettings
+from edgebed.protocol.radio import RadioSettings
 from edgebed.simulation.scenarios.dc_drl_parameters import DcDrlParameters
 
 CHUNK_BYTES = 1000

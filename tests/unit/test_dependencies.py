@@ -34,6 +34,7 @@ GROUPS = {
     "edgebed.configuration": "base",
     "edgebed.entry_points": "base",
     "edgebed.exclusive": "base",
+    "edgebed.garbage": "base",
     "edgebed.program": "base",
     "edgebed.backend": "base",
     "edgebed.backend_testing": "base",

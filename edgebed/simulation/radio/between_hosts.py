@@ -8,38 +8,18 @@ The equations and the defaults are those of scenario `dc-drl` (Qiu et al. 2021):
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-import msgspec
 import numpy as np
-from msgspec import UNSET, Meta
+from msgspec import UNSET
 
 from edgebed.errors import BadInput
 from edgebed.protocol.cells import CellSpec
+from edgebed.protocol.radio import radio_settings
 from edgebed.simulation.radio import Channels
 from edgebed.simulation.radio.shannon import power_law_gain, watts_of_dbm
 from edgebed.simulation.radio.sinr import interference_rates_bps
-
-
-class RadioSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``channels.parameters`` of an experiment whose channels interfere.
-
-    Attributes:
-        bandwidth_hz: of a channel.
-        transmit_power_w: of a device that sends.
-        noise_dbm: on a channel.
-        path_loss_exponent: the gain is ``distance^-exponent``, from 1 m.
-        half_side_m, position_seed: devices without a place of their own are drawn in a square around (0, 0).
-    """
-
-    bandwidth_hz: Annotated[float, Meta(gt=0.0, le=1e12)] = 5e6
-    transmit_power_w: Annotated[float, Meta(gt=0.0, le=1e3)] = 0.1
-    noise_dbm: Annotated[float, Meta(ge=-250.0, le=50.0)] = -100.0
-    path_loss_exponent: Annotated[float, Meta(ge=0.0, le=10.0)] = 4.0
-    half_side_m: Annotated[float, Meta(ge=1.0, le=1e5)] = 50.0
-    position_seed: Annotated[float, Meta(ge=0.0, le=2.0**32 - 1)] = 2020.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +46,6 @@ class Interference:
         """What a device gets on a channel that it has for itself, the mean over the devices, in bit/s."""
         alone = [self.rates_bps([power_w])[0] for power_w in self.received_w[server]]
         return math.fsum(alone) / len(alone)
-
-
-def radio_settings(parameters: Mapping[str, float]) -> RadioSettings:
-    """``channels.parameters``, checked; what is left out is as in the paper.
-
-    Raises:
-        BadInput: one is unknown or out of bounds.
-    """
-    try:
-        return msgspec.convert(dict(parameters), RadioSettings)
-    except msgspec.ValidationError as error:
-        raise BadInput(f"channels.parameters: {error}; allowed: {', '.join(RadioSettings.__struct_fields__)}") from None
 
 
 def interference_of(cell: CellSpec) -> Interference:
