@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,12 @@ def test_the_orchestrator_is_killed_and_the_cell_is_taken_over(testbed: Any) -> 
 
 
 def test_everything_is_killed_and_the_cell_starts_over(testbed: Any) -> None:
-    testbed.run(epochs=6, policies=["all_local", "all_edge"])
+    testbed.run(epochs=20, policies=["all_local", "all_edge"])
     testbed.wait_until_running(serial=2)
     testbed.wait_for_rows(len(testbed.reported()) + 2)
     testbed.signal(signal.SIGKILL)
     testbed.process.communicate()
-    for line in testbed.commands():
-        os.kill(int(line.partition(":")[0]), signal.SIGKILL)
+    testbed.kill_programs()
     first_cell = testbed.attempts()[0]["cell_id"]
     kept = {path: path.read_bytes() for path in (testbed.run_folder / "cells" / first_cell).rglob("*.records")}
     testbed.resume()
@@ -145,7 +145,7 @@ def test_everything_is_killed_and_the_cell_starts_over(testbed: Any) -> None:
 
 
 def test_ctrl_c_collects_and_resume_finishes(testbed: Any) -> None:
-    testbed.run(epochs=6, policies=["all_local", "all_edge"])
+    testbed.run(epochs=20, policies=["all_local", "all_edge"])
     testbed.wait_until_running(serial=2)
     testbed.wait_for_rows(len(testbed.reported()) + 2)
     testbed.signal(signal.SIGINT)
@@ -163,7 +163,16 @@ def test_ctrl_c_collects_and_resume_finishes(testbed: Any) -> None:
 
 
 def test_ctrl_c_while_programs_start(testbed: Any) -> None:
-    testbed.run()
+    testbed.write_files()
+    # An agent that never gets as far as to listen: the start is not over before it is interrupted.
+    slow = testbed.folder / "slow-python"
+    slow.write_text(
+        f'#!/bin/sh\ncase "$*" in *device_agent*) while :; do sleep 0.1; done ;; esac\nexec {sys.executable} "$@"\n'
+    )
+    slow.chmod(0o755)
+    hosts = testbed.folder / "hosts.yaml"
+    hosts.write_text(hosts.read_text().replace("pi-2: {}", f"pi-2: {{edgebed_python: {slow}}}"))
+    testbed.begin("run", str(testbed.folder / "tiny.yaml"), "--hosts", str(hosts), "--runs", str(testbed.runs))
     testbed.wait_for(lambda: list(testbed.state.glob("*/edge/controller.pid")), "the first program")
     testbed.signal(signal.SIGINT)
     answer = testbed.finish(status=130)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +246,18 @@ class Testbed:
         }  # fmt: skip
         assert left == set()
 
+    def kill_programs(self) -> None:
+        """Kill what runs on the hosts, also what a supervisor starts meanwhile."""
+
+        def is_over() -> bool:
+            lines = self.commands()
+            for line in lines:
+                with suppress(ProcessLookupError):
+                    os.kill(int(line.partition(":")[0]), signal.SIGKILL)
+            return not lines
+
+        self.wait_for(is_over, "the end of all programs")
+
     def kill_everything(self) -> None:
         """End what a failed test has left; by number, and only what belongs to this testbed."""
         if self.process is not None and self.process.poll() is None:
@@ -253,9 +265,5 @@ class Testbed:
             self.process.wait()
         if self.process is not None and self.process.stdout is not None:
             self.process.stdout.close()
-        for _ in range(3):  # a supervisor may start something while it is being ended
-            for line in self.commands():
-                try:
-                    os.kill(int(line.partition(":")[0]), signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+        self.process = None
+        self.kill_programs()
