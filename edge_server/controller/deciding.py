@@ -51,9 +51,21 @@ class CentralPolicy:
     """A policy of this process, made and seeded for one cell; files that it needs lie in ``folder``."""
 
     def __init__(self, cell: CellSpec, spec: ObservationSpec, folder: Path = Path()) -> None:
-        self._spec = spec
-        self._policy: Policy = make_placed(cell.policy_name, spec, cell.policy_options, folder)
-        self._policy.reset(cell.seed)
+        self._cell, self._spec, self._folder = cell, spec, folder
+        self._weights: tuple[bytes, str] | None = None
+        self._policy = self._made()
+
+    def _made(self) -> Policy:
+        cell = self._cell
+        policy: Policy = make_placed(cell.policy_name, self._spec, cell.policy_options, self._folder)
+        policy.reset(cell.seed)
+        return policy
+
+    def restart(self) -> None:
+        """Begin anew, as in another process: nothing is remembered but the newest weights, which are sent again."""
+        self._policy = self._made()
+        if self._weights is not None:
+            self.take_weights(*self._weights)
 
     def decide(self, observation: Observation) -> Decided:
         """Decide for an epoch, timed.
@@ -76,3 +88,4 @@ class CentralPolicy:
         if not isinstance(self._policy, CanTakeWeights):
             raise BadInput(f"policy {self._policy.spec.name} has no weights that could be changed")
         self._policy.take_weights(content, version)
+        self._weights = content, version

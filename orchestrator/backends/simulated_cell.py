@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,13 +21,17 @@ from edgebed.simulation.testbed.ingredients import Ended, FloatArray, IndexArray
 from edgebed.simulation.testbed.pipeline import Pipeline
 from edgebed.simulation.testbed.profile import draw
 from edgebed.trace.schema import EventRecord
-from edgebed.types import BoolArray, DecidedBy, Decision, Float32Array, IntArray, Observation, ObservationSpec
-from orchestrator.backends.simulated_deciding import OwnPolicies, put
+from edgebed.types import BoolArray, DecidedBy, Decision, IntArray, Observation, ObservationSpec
+from orchestrator.backends.simulated_deciding import Answer, OwnPolicies, executable, flat, put
 from orchestrator.backends.simulated_outages import Outages
 from orchestrator.backends.simulated_record import DECIDERS, EpochRow, Record
+from orchestrator.backends.simulated_silences import Hindrances
 from orchestrator.backends.simulated_tasks import CellTasks, tasks_of
+from orchestrator.faults.happening import happening
 from orchestrator.faults.schedule import PlannedFault
-from orchestrator.faults.virtual import disturbances_of, fault_events, outages_of
+from orchestrator.faults.silences import silences_of
+from orchestrator.faults.virtual import disturbances_of, outages_of
+from orchestrator.faults.virtual_events import fault_events
 
 
 class SimulatedCell:
@@ -61,16 +66,22 @@ class SimulatedCell:
         self.testbed = testbed.in_cell(spec.seed, spec.policy, replica)
         self.start_s = start_s
         self.spec = ObservationSpec(tuple(spec.devices), tuple(spec.servers), spec.channels.count)
-        self._disturbances = disturbances_of(spec, faults)
+        happenings = list(happening(spec, faults))
+        silences = silences_of(spec, happenings)
+        self._disturbances = disturbances_of(spec, happenings)
         layout = replace(testbed.layout_of(spec), disturbances=self._disturbances)
         self.channel_bps = layout.channel_alone_bps
         self.tasks: CellTasks = tasks_of(spec)
         self.record = Record.of(len(self.tasks))
         self.epoch_rows: list[EpochRow] = []
         self.events: list[EventRecord] = []
-        self._fault_events = fault_events(spec, start_s, faults)
+        self._fault_events = fault_events(spec, start_s, happenings, silences)
         self.pipeline = Pipeline(layout)
-        self._outages = Outages(outages_of(spec, faults), self.tasks, self.record, self.pipeline)
+        self._outages = Outages(outages_of(spec, happenings), self.tasks, self.record, self.pipeline)
+        self._hindrances = Hindrances(spec, silences, self.pipeline)
+        acts = (*self._outages.acts(), *self._hindrances.acts())
+        self._acts = deque(sorted(acts, key=lambda act: act[:2]))
+        self._controllers = 0
         self.task_keys = device_keys(spec.seed, spec.devices, f"task{again}")
         self._decision_keys = device_keys(spec.seed, spec.devices, "decision")
         self._controller_key = device_keys(spec.seed, [""], "decision")
@@ -101,8 +112,9 @@ class SimulatedCell:
         while self._fault_events and self._fault_events[0][0] <= until_s:
             self.events.append(self._fault_events.pop(0)[1])
         parts = []
-        while (outage_s := self._outages.next_by(until_s)) is not None:
-            parts += [self._heard(self.pipeline.advance(outage_s)), self._heard(self._outages.begin())]
+        while self._acts and self._acts[0][0] <= until_s:
+            at_s, _, act = self._acts.popleft()
+            parts += [self._heard(self.pipeline.advance(at_s)), self._heard(act())]
         ended = self._heard(self.pipeline.advance(until_s))
         return Ended.joined([*parts, ended]) if parts else ended
 
@@ -147,6 +159,8 @@ class SimulatedCell:
         )
         if self._outages:
             self._outages.hide(seen)
+        if self._hindrances:
+            self._hindrances.mask(seen)
         return seen
 
     # -- deciding -----------------------------------------------------------------------------------------------------
@@ -172,15 +186,16 @@ class SimulatedCell:
             delay_s = np.full_like(delay_s, math.inf)
         else:
             action = decision.table().ravel()
-            self.epoch_rows.append(EpochRow(epoch, "", _flat(seen), action, version, by.value, compute_s))
-        is_late = delay_s > cell.timeouts.decision_s
-        executed = _executable(decision or Decision.local(len(cell.devices)))
+            self.epoch_rows.append(EpochRow(epoch, "", flat(seen), action, version, by.value, compute_s))
+        delay_s, give_up_s = self._hindrances.waits(delay_s)
+        is_late = delay_s > give_up_s
+        executed = executable(decision or Decision.local(len(cell.devices)))
         waiting = np.bincount(self.tasks.slot[rows], minlength=len(cell.devices))
         fallback_versions = self._fall_back(seen, executed, is_late & (waiting > 0))
         own_s = self._own_delay(epoch)
-        answer = _Answer(
+        answer = Answer(
             decision=executed,
-            ready_s=self.tick_s(epoch) + np.where(is_late, cell.timeouts.decision_s + own_s, delay_s),
+            ready_s=self.tick_s(epoch) + np.where(is_late, give_up_s + own_s, delay_s),
             by=np.where(is_late, DECIDERS.index(DecidedBy.FALLBACK), DECIDERS.index(by)),
             version=np.where(is_late, fallback_versions, self.record.version_code(version) if decision else 0),
             compute_s=np.where(is_late, self._own_compute(epoch), compute_s),
@@ -217,7 +232,7 @@ class SimulatedCell:
             by[slot], versions[slot] = DECIDERS.index(who), self.record.version_code(version)
             self._note_own(seen, decision, slot, version, who, float(compute_s[slot]))
         ready_s = self.pipeline.now_s + delay_s
-        answer = _Answer(_executable(decision), ready_s, by, versions, compute_s, np.zeros(devices, np.bool_))
+        answer = Answer(executable(decision), ready_s, by, versions, compute_s, np.zeros(devices, np.bool_))
         self._carry_out(rows, seen.epoch, answer)
 
     def _note_own(
@@ -234,7 +249,7 @@ class SimulatedCell:
         name = self.cell.devices[slot]
         self.epoch_rows.append(EpochRow(seen.epoch, name, shown, action, version, by.value, compute_s))
 
-    def _carry_out(self, rows: IndexArray, epoch: int, answer: _Answer) -> None:
+    def _carry_out(self, rows: IndexArray, epoch: int, answer: Answer) -> None:
         record, slot, decision = self.record, self.tasks.slot[rows], answer.decision
         record.requested_site[rows] = decision.site[slot]
         record.requested_server[rows] = decision.server[slot]
@@ -242,9 +257,9 @@ class SimulatedCell:
         record.decision_epoch[rows] = epoch
         record.decided_by[rows], record.version[rows] = answer.by[slot], answer.version[slot]
         record.decision_compute_s[rows], record.is_late[rows] = answer.compute_s[slot], answer.is_late[slot]
-        record.ready_s[rows] = answer.ready_s[slot]
+        record.ready_s[rows] = ready_s = self._hindrances.awake_s(slot, answer.ready_s[slot])
         chosen = Chosen(
-            ready_s=answer.ready_s[slot],
+            ready_s=ready_s,
             site=decision.site[slot].astype(np.int64),
             server=decision.server[slot].astype(np.int64),
             channel=decision.channel[slot].astype(np.int64),
@@ -260,6 +275,7 @@ class SimulatedCell:
         delay_s = draw(decider.delay_s, chances[:, 0])
         if self._disturbances is not None:  # what the device sees goes up, and what is decided comes down
             delay_s = delay_s + 2.0 * np.array(self._disturbances.link_delays_s(len(delay_s), self.tick_s(epoch)))
+        delay_s = delay_s + self._hindrances.straggling_s(self._outages.awaited(len(delay_s)))
         return delay_s, float(draw(decider.compute_s, compute[:, 1])[0])
 
     def _own_delay(self, which: int) -> FloatArray:
@@ -284,6 +300,8 @@ class SimulatedCell:
         """How things stand a tick after the last decision; it goes into the trace."""
         self.advance(max(self.tick_s(self.cell.epochs), self.pipeline.now_s))
         seen = self.observe(self.cell.epochs, np.zeros(0, np.int64))
+        if self.cell.placement != "device":
+            self._hindrances.hide(seen)
         nothing = np.zeros(0, np.float32)
         if self.cell.placement == "device":
             last = {row.device: row.epoch for row in self.epoch_rows}
@@ -291,7 +309,7 @@ class SimulatedCell:
                 shown = np.concatenate([seen.values[slot], seen.server])
                 self.epoch_rows.append(EpochRow(last.get(name, -1) + 1, name, shown, nothing))
         else:
-            self.epoch_rows.append(EpochRow(seen.epoch, "", _flat(seen), nothing))
+            self.epoch_rows.append(EpochRow(seen.epoch, "", flat(seen), nothing))
         return seen
 
     def step(self, policy: CentralPolicy | None) -> bool:
@@ -313,6 +331,9 @@ class SimulatedCell:
         if policy is None:
             self.decide_each(seen, rows, np.flatnonzero(seen.present).tolist())
             return True
+        if not self._is_decided_by(policy, seen):
+            self.decide_jointly(seen, None, DecidedBy.FALLBACK, "")
+            return True
         try:
             decided = policy.decide(seen)
         except Exception as error:  # a policy is someone's research code: it may raise anything
@@ -321,6 +342,14 @@ class SimulatedCell:
             return True
         self.decide_jointly(seen, decided.decision, DecidedBy.CONTROLLER, decided.policy_version)
         return True
+
+    def _is_decided_by(self, policy: CentralPolicy, seen: Observation) -> bool:
+        """Does a controller decide this tick? It sees what reaches it, and begins anew where it was restarted."""
+        self._hindrances.hide(seen)
+        if self._controllers < self._hindrances.controllers:
+            self._controllers = self._hindrances.controllers
+            policy.restart()
+        return self._hindrances.is_decided(seen)
 
     def _decide_arrivals(self, epoch: int) -> None:
         rows = self.tasks.of_epoch(epoch)
@@ -335,38 +364,3 @@ class SimulatedCell:
 
 def _nobody_hears(ended: Ended) -> None:
     """What is in the record is enough."""
-
-
-class _Answer:
-    """A decision and how it came about, ``[slots]`` each."""
-
-    __slots__ = ("by", "compute_s", "decision", "is_late", "ready_s", "version")
-
-    def __init__(
-        self,
-        decision: Decision,
-        ready_s: FloatArray,
-        by: IndexArray,
-        version: IndexArray,
-        compute_s: FloatArray,
-        is_late: BoolArray,
-    ) -> None:
-        self.decision, self.ready_s, self.by, self.version = decision, ready_s, by, version
-        self.compute_s, self.is_late = compute_s, is_late
-
-
-def _executable(decision: Decision) -> Decision:
-    """As hosts execute it: nothing scales a clock or a radio there. The caller's to change."""
-    return Decision(
-        site=decision.site.copy(),
-        server=decision.server.copy(),
-        channel=decision.channel.copy(),
-        edge_fraction=decision.edge_fraction.copy(),
-        cpu_fraction=np.ones_like(decision.cpu_fraction),
-        power_fraction=np.ones_like(decision.power_fraction),
-    )
-
-
-def _flat(seen: Observation) -> Float32Array:
-    flat: Float32Array = np.concatenate([seen.values.ravel(), seen.server])
-    return flat

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from device_agent.deciding import LocalPolicy, own_spec
 from edgebed.protocol.cells import CellSpec
-from edgebed.types import DEVICE_ONLY, Decision, Observation, SlotDecision
+from edgebed.simulation.testbed.ingredients import FloatArray, IndexArray
+from edgebed.types import DEVICE_ONLY, BoolArray, Decision, Float32Array, Observation, SlotDecision
 
 
 class OwnPolicies:
@@ -67,3 +70,39 @@ def put(decision: Decision, slot: int, chosen: SlotDecision | None) -> None:
     decision.server[slot], decision.channel[slot] = chosen.server, chosen.channel
     decision.edge_fraction[slot] = chosen.edge_fraction
     decision.cpu_fraction[slot], decision.power_fraction[slot] = chosen.cpu_fraction, chosen.power_fraction
+
+
+class Answer:
+    """A decision and how it came about, ``[slots]`` each."""
+
+    __slots__ = ("by", "compute_s", "decision", "is_late", "ready_s", "version")
+
+    def __init__(
+        self,
+        decision: Decision,
+        ready_s: FloatArray,
+        by: IndexArray,
+        version: IndexArray,
+        compute_s: FloatArray,
+        is_late: BoolArray,
+    ) -> None:
+        self.decision, self.ready_s, self.by, self.version = decision, ready_s, by, version
+        self.compute_s, self.is_late = compute_s, is_late
+
+
+def executable(decision: Decision) -> Decision:
+    """As hosts execute it: nothing scales a clock or a radio there. The caller's to change."""
+    return Decision(
+        site=decision.site.copy(),
+        server=decision.server.copy(),
+        channel=decision.channel.copy(),
+        edge_fraction=decision.edge_fraction.copy(),
+        cpu_fraction=np.ones_like(decision.cpu_fraction),
+        power_fraction=np.ones_like(decision.power_fraction),
+    )
+
+
+def flat(seen: Observation) -> Float32Array:
+    """How the trace holds a joint observation."""
+    found: Float32Array = np.concatenate([seen.values.ravel(), seen.server])
+    return found

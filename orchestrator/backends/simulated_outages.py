@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from edgebed.simulation.testbed.ingredients import FAILED, NOWHERE, REASONS, UNK
 from edgebed.simulation.testbed.pipeline import Pipeline
 from edgebed.types import BoolArray, Float32Array, Observation
 from orchestrator.backends.simulated_record import OPEN, Record
+from orchestrator.backends.simulated_silences import Act
 from orchestrator.backends.simulated_tasks import CellTasks
+from orchestrator.faults.silences import DEAD_AFTER_S
 from orchestrator.faults.virtual import Outage
 
 _RESTARTED, _DOWN = REASONS.index(AGENT_RESTARTED), REASONS.index(DEVICE_DOWN)
@@ -28,19 +31,19 @@ class Outages:
     """
 
     def __init__(self, outages: Sequence[Outage], tasks: CellTasks, record: Record, pipeline: Pipeline) -> None:
-        self._outages, self._coming = list(outages), list(outages)
+        self._outages = list(outages)
         self._tasks, self._record, self._pipeline = tasks, record, pipeline
 
     def __bool__(self) -> bool:
         return bool(self._outages)
 
-    def next_by(self, until_s: float) -> float | None:
-        """When the next one begins; None when none does until then."""
-        return self._coming[0].from_s if self._coming and self._coming[0].from_s <= until_s else None
+    def acts(self) -> Iterator[Act]:
+        """When each begins, and what then happens."""
+        for outage in self._outages:
+            yield outage.from_s, 0, partial(self._begin, outage)
 
-    def begin(self) -> Ended:
-        """The next one begins now: whatever its device has not told of ends as its successor will tell."""
-        outage = self._coming.pop(0)
+    def _begin(self, outage: Outage) -> Ended:
+        """Whatever its device has not told of ends as its successor will tell."""
         self._pipeline.forget(outage.slot, _RESTARTED)
         lost = self._pipeline.advance(self._pipeline.now_s)
         self._record.note(lost)
@@ -68,6 +71,13 @@ class Outages:
         found = np.zeros(slots, np.bool_)
         for outage in self._outages:
             found[outage.slot] |= outage.from_s <= self._pipeline.now_s < outage.until_s
+        return found
+
+    def awaited(self, slots: int) -> BoolArray:
+        """Which of these the controller still takes for connected."""
+        now_s, found = self._pipeline.now_s, np.zeros(slots, np.bool_)
+        for outage in self._outages:
+            found[outage.slot] |= outage.from_s <= now_s < min(outage.until_s, outage.from_s + DEAD_AFTER_S)
         return found
 
     def hide(self, seen: Observation) -> None:

@@ -12,7 +12,7 @@ from orchestrator.faults.schedule import FaultRule
 from orchestrator.validation import Strict, unknown_name
 
 PROGRAMS = ("device_agent", "edge_server", "controller")
-_PARAMETERS = ("rate_bps", "delay_s", "loss", "fraction", "leave_bytes", "by_s")
+_PARAMETERS = ("rate_bps", "delay_s", "loss", "fraction", "leave_bytes", "by_s", "boot_s")
 
 
 class FaultChoice(Strict):
@@ -31,6 +31,7 @@ class FaultChoice(Strict):
     fraction: float | None = None
     leave_bytes: float | None = None
     by_s: float | None = None
+    boot_s: float | None = None
 
     @field_validator("kind")
     @classmethod
@@ -79,7 +80,8 @@ class FaultChoice(Strict):
             if not math.isfinite(value) or not bounds.low <= value <= bounds.high:
                 raise ValueError(f"{self.kind}: {name} is {value:g}; allowed: {bounds.low:g} to {bounds.high:g}")
         defaults = {name: each.default for name, each in kind.parameters.items() if each.default is not None}
-        missing = [name for name in kind.parameters if name not in given and name not in defaults]
+        left_out = {name for name, each in kind.parameters.items() if each.may_be_left_out}
+        missing = [name for name in kind.parameters if name not in {*given, *defaults, *left_out}]
         if missing and (not kind.needs_one or not given):
             raise ValueError(f"{self.kind}: {' or '.join(missing)} is needed")
         return {name: float(value) for name, value in (defaults | given).items()}

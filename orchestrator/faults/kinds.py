@@ -28,12 +28,14 @@ class Parameter:
     Attributes:
         low, high: what is allowed, both included.
         default: None when it has to be said, or may be left out, see `Kind.needs_one`.
+        may_be_left_out: in any case.
     """
 
     meaning: str
     low: float
     high: float
     default: float | None = None
+    may_be_left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,15 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "kill": Kind("a program is killed; it is started again", CanKill, PROGRAM, lasts=False),
     "stop": Kind("a program stands still (SIGSTOP) and goes on (SIGCONT)", CanPause, PROGRAM),
-    "reboot": Kind("the host starts anew", CanReboot, EVERYTHING, lasts=False),
+    "reboot": Kind(
+        "the host starts anew",
+        CanReboot,
+        EVERYTHING,
+        lasts=False,
+        parameters={
+            "boot_s": Parameter("seconds that it takes in virtual time", 0.0, 3600.0, may_be_left_out=True),
+        },
+    ),
     "cut_link": Kind("nothing goes in or out of the host", CanCutLink, "link"),
     "slow_link": Kind(
         "the host's link is slower, later or lossy",

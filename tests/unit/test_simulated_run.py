@@ -375,12 +375,16 @@ def test_the_command_takes_a_profile_and_answers_in_one_line(
     [
         ({"placement": "external", "policies": ["mine"]}, "decided by a program outside, which cannot keep up with"),
         (
-            {"faults": [{"kind": "stop", "host": "pi-1", "at_s": 1.0, "for_s": 1.0}]},
-            "stop is not simulated; leave it out, or run on hosts; simulated: kill, throttle, slow_link",
+            {"faults": [{"kind": "fill_disk", "host": "pi-1", "at_s": 1.0, "for_s": 1.0}]},
+            "fill_disk is not simulated; leave it out, or run on hosts; simulated: kill, stop, reboot, cut_link, ",
         ),
         (
-            {"faults": [{"kind": "kill", "host": "edge", "at_s": 1.0}]},
-            "kill: only that of a device's program is simulated; edge is no device; name devices",
+            {"faults": [{"kind": "step_clock", "host": "pi-1", "at_s": 1.0, "for_s": 1.0, "by_s": 60.0}]},
+            "step_clock is not simulated; leave it out, or run on hosts",
+        ),
+        (
+            {"faults": [{"kind": "reboot", "host": "edge", "at_s": 1.0}]},
+            "reboot: only that of a device is simulated; edge is no device; name devices",
         ),
         (
             {"faults": [{"kind": "slow_link", "host": "edge", "at_s": 1.0, "for_s": 1.0, "delay_s": 0.1}]},

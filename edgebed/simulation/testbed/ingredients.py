@@ -25,7 +25,7 @@ NOWHERE = -1
 
 REASONS = (
     *("", "timeout_not_started", "timeout", "queue_full", "server_unreachable", "too_large"),
-    *("agent_restarted", "device_down"),
+    *("agent_restarted", "device_down", "server_lost", "not_ready"),
 )
 """Why a task is not done, in the words of the trace; the index is the code in `Ended.reason`."""
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from edgebed.errors import BadInput
+from edgebed.simulation.testbed.hindered import HinderedLane
 from edgebed.simulation.testbed.ingredients import Ended, FloatArray, IndexArray, Ingredients, Layout
 from edgebed.simulation.testbed.lane import Lane
 from edgebed.simulation.testbed.parts import Part
@@ -68,7 +69,12 @@ class Pipeline:
             raise BadInput(f"a pipeline of {lanes} lanes; at least 1 is needed")
         self.layout = layout
         self.now_s = 0.0
-        self._lanes = [Lane(layout, lane * layout.devices, lane * layout.servers) for lane in range(lanes)]
+        self._lanes = [self._lane(lane) for lane in range(lanes)]
+
+    def _lane(self, lane: int) -> Lane:
+        layout = self.layout
+        kind = Lane if layout.disturbances is None else HinderedLane
+        return kind(layout, lane * layout.devices, lane * layout.servers)
 
     @property
     def open(self) -> int:
@@ -88,8 +94,7 @@ class Pipeline:
 
     def restart(self, lane: int) -> None:
         """Empty a lane, as at the begin of another episode; its clock stays that of the pipeline."""
-        layout = self.layout
-        fresh = Lane(layout, lane * layout.devices, lane * layout.servers)
+        fresh = self._lane(lane)
         fresh.now_s = self.now_s
         self._lanes[lane] = fresh
 
@@ -101,6 +106,13 @@ class Pipeline:
             reason: code of `edgebed.simulation.testbed.ingredients.REASONS`.
         """
         self._lanes[device // self.layout.devices].forget(device % self.layout.devices, reason)
+
+    @property
+    def hindered(self) -> HinderedLane:
+        """The only lane, to be told of what hinders its hosts; the next `advance` says what came of it."""
+        (lane,) = self._lanes
+        assert isinstance(lane, HinderedLane), "the layout has no disturbances"
+        return lane
 
     def submit(self, ingredients: Ingredients) -> None:
         """Take decided tasks, of any lanes, ready now or later.
