@@ -94,7 +94,7 @@ def open_traces(names: Sequence[str], runs_folder: Path) -> list[Trace]:
     """Open runs by path or by the name of their experiment.
 
     Raises:
-        BadInput: one is not there, has not been sealed, was named twice, or is a replay.
+        BadInput: one is not there, has not been sealed, is damaged, was named twice, or is a replay.
         SchemaMismatch: one was written by a newer edgebed; both versions are named.
     """
     traces = [_opened(name, runs_folder) for name in names]
@@ -108,10 +108,7 @@ def open_traces(names: Sequence[str], runs_folder: Path) -> list[Trace]:
 
 def _opened(name: str, runs_folder: Path) -> Trace:
     run = find_run(name, runs_folder)
-    if not run.is_sealed:
-        raise BadInput(
-            f"{run.path} has no tables yet (state: {run.manifest.state}); `edgebed resume {run.path}` ends it"
-        )
+    run.connect().close()  # are its tables there, and tables? Better known before the work than after it
     if run.manifest.backend == "replayed":
         raise BadInput(f"{run.path} is a replay: it says nothing new of hosts; give the run that was replayed")
     return Trace(run, Plan.from_yaml(run.path / PLAN_FILE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,13 +64,10 @@ def command(
     Ctrl-C stops it in order: all that exists is collected, and `edgebed resume` goes on later.
     """
     check_backend(backend)
+    if backend is not None:
+        check_recorded(backend, recorded)  # before any file is asked for
     overrides = [*_overrides(backend, profile), *(changes or ())]
-    output = Output(as_json)
-    words = ["edgebed", "run", str(experiment)]
-    words += [] if recorded is None else ["--from", recorded]
-    words += [] if hosts is None and recorded is not None else ["--hosts", str(hosts or LOCAL_HOSTS)]
-    words += [word for change in overrides for word in ("--set", change)]
-    command_line = shlex.join(words)
+    output, command_line = Output(as_json), _command_line(experiment, hosts, recorded, overrides)
     if recorded is not None:
         return _replay(experiment, hosts, overrides, recorded, runs, command_line, output)
     from orchestrator.plan import plan_of, read_files
@@ -86,6 +84,16 @@ def _overrides(backend: str | None, profile: Path | None) -> list[str]:
     """Options as what they are: keys of the experiment."""
     told = [] if backend is None else [f"backend={backend}"]
     return told if profile is None else [*told, f"profile={json.dumps(str(profile.absolute()))}"]
+
+
+def _command_line(experiment: Path, hosts: Path | None, recorded: str | None, overrides: Sequence[str]) -> str:
+    """What reproduces the run, for its manifest."""
+    words = ["edgebed", "run", str(experiment)]
+    if recorded is not None:
+        words += ["--from", recorded]
+    if hosts is not None or recorded is None:
+        words += ["--hosts", str(hosts or LOCAL_HOSTS)]
+    return shlex.join([*words, *(word for change in overrides for word in ("--set", change))])
 
 
 def _run_on_hosts(plan: Plan, inventory: Inventory, runs: Path, command_line: str, output: Output) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +140,25 @@ def test_a_host_that_is_another_by_now_is_told(capsys: pytest.CaptureFixture[str
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("table", ["tasks", "epochs", "samples", "events"])
+def test_a_record_that_is_damaged_is_told_before_anything_is_made(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, table: str
+) -> None:
+    record = shutil.copytree(TRACE, tmp_path / "record")
+    os.truncate(record / f"{table}.parquet", 100)
+    status, _, err = run(capsys, tmp_path / "runs", "--from", str(record))
+    assert (status, err.startswith(f"{record}: its tables cannot be read: ")) == (2, True)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_the_recorded_run_has_to_be_named_and_only_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, _, err = run(capsys, tmp_path)
     assert (status, "--backend replayed needs the recorded run" in err) == (2, True)
     assert main(["run", str(EXPERIMENT), "--from", str(TRACE), "--runs", str(tmp_path)]) == 2
     assert "--from is for --backend replayed; the backend is 'hosts'" in capsys.readouterr().err
+    # What the options alone contradict is told before any file is asked for.
+    assert main(["run", "nowhere.yaml", "--backend", "replayed", "--runs", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("--backend replayed needs the recorded run")
     status, _, err = run(capsys, tmp_path, "--from", "no-such-run")
     assert (status, "there is no run 'no-such-run'" in err) == (2, True)
     assert not list(tmp_path.iterdir())
