@@ -5,7 +5,7 @@ What is missing is said all at once: a profile that guesses where nothing was me
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ def calibrate(traces: Sequence[Trace]) -> Calibration:
     links = _links(evidence)
     _check_complete(evidence, service, links)
     deciding = fit_deciders(evidence.rows, traces)
-    notes = list(deciding.notes)
+    notes = [*deciding.notes, *_left_out(evidence)]
     lines = {host.name: _line_of(host, evidence, service, notes) for host in (*evidence.devices, *evidence.servers)}
     profile = Profile(
         workload=traces[0].workloads[0],
@@ -110,6 +110,7 @@ def _check_complete(evidence: Evidence, service: ServiceFits, links: Mapping[str
             if host.role == "edge_server":
                 role = "add a run with a policy that offloads, all_edge say"
             message = f"{seen} usable tasks were computed there; its service time needs {LEAST_ROWS}: {role}"
+            message += "".join(f" ({note})" for note in _left_out(evidence))
             problems.append(Problem(message, host.name))
     for host in evidence.devices:
         if host.name not in links and _link_alike(host, evidence, links) is None:
@@ -146,6 +147,13 @@ def _line_of(host: Host, evidence: Evidence, service: ServiceFits, notes: list[s
     assert other is not None, "_check_complete has looked"
     notes.append(f"{host.name} computed too few tasks; its service time is that of {other}, a host alike")
     return service.lines[other]
+
+
+def _left_out(evidence: Evidence) -> Iterator[str]:
+    rows = evidence.rows
+    disturbed = int(((rows["disturbed"] > 0) & (rows["counts"] > 0)).sum())
+    if disturbed:
+        yield f"{disturbed} tasks were under way while faults were done on purpose, and are left out"
 
 
 def _link_of(host: Host, evidence: Evidence, links: Mapping[str, LinkFit], notes: list[str]) -> Link:

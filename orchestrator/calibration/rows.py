@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.calibration.distributions import FloatArray
+from orchestrator.calibration.disturbed import is_disturbed, windows_of
 from orchestrator.calibration.traces import MOST_ROWS, Columns, Trace, bounded, read_columns
 from orchestrator.measures import COUNTED
 
@@ -46,7 +47,7 @@ class Rows:
     """Tasks of one or several runs.
 
     Attributes:
-        columns: of the trace, and ``run`` (an index), ``counts``, ``usable``.
+        columns: of the trace, and ``run`` (an index), ``counts``, ``usable``, ``disturbed`` (by a fault).
         runs: their names for themselves.
         total: tasks that count, those included for which there was no room.
     """
@@ -117,6 +118,8 @@ def read_rows(traces: Sequence[Trace], most_rows: int = MOST_ROWS) -> Rows:
     for index, trace in enumerate(traces):
         with trace.counted() as connection:
             columns, size = _of_run(connection, most_rows)
+        columns["disturbed"] = is_disturbed(columns, windows_of(trace.run) if trace.has_faults else ())
+        columns["usable"] = columns["usable"] * (1.0 - columns["disturbed"])
         columns["run"] = np.full(len(columns["frames"]), float(index))
         parts.append(columns)
         total += size

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from edge_server.controller.deciding import CentralPolicy
-from edgebed.errors import BadInput
+from edgebed.errors import BadInput, Problem
 from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.ingredients import DONE, OUTCOMES
 from edgebed.simulation.testbed.profile import Profile
@@ -18,6 +18,7 @@ from orchestrator.backends.simulated_cell import SimulatedCell
 from orchestrator.backends.simulated_rows import cost_of, used_of
 from orchestrator.calibration.sides import CellColumns, RunTasks, run_tasks
 from orchestrator.calibration.traces import Trace
+from orchestrator.faults.planning import unsimulated
 from orchestrator.plan_file import PlannedCell
 from orchestrator.provision.content import content_of
 from workloads.files import file_name
@@ -48,16 +49,34 @@ def simulate(profile: Profile, trace: Trace, cells: frozenset[str], replica: int
         return run_tasks([_columns(_simulated(cell, testbed, content, replica), cell) for cell in chosen])
 
 
+def check_faults(trace: Trace) -> None:
+    """Can the faults of a run be simulated?
+
+    Raises:
+        BadInput: what cannot is named.
+    """
+    problems = [f"{trace.run.path}: {text}" for text in unsimulated(trace.plan)]
+    if problems:
+        raise BadInput([Problem(text) for text in problems])
+
+
 def _simulated(cell: PlannedCell, testbed: Testbed, content: Path, replica: int) -> SimulatedCell:
     spec = cell.spec(serial=1, attempt=1)
     if spec.placement == "external":
         raise BadInput(
             f"cell {cell.cell_id}: an external program decided, which cannot be simulated; validate with other cells"
         )
-    simulated = SimulatedCell(spec, testbed, content=content, replica=replica)
+    faults = cell.plan.faults_of(cell.seed, cell.setting.name)
+    simulated = SimulatedCell(spec, testbed, content=content, replica=replica, faults=faults)
     policy = CentralPolicy(spec, simulated.spec, content) if spec.placement == "controller" else None
+    learning = None
+    if cell.policy.learn is not None:
+        from orchestrator.online.inline import learning_of
+
+        learning = learning_of(cell.plan, spec, simulated, policy, content)
     while simulated.step(policy):
-        pass
+        if learning is not None:
+            learning.turn()
     simulated.advance(math.inf)
     return simulated
 

@@ -63,6 +63,11 @@ class Trace:
         return {host.name: host.board for host in self.plan.hosts}
 
     @property
+    def has_faults(self) -> bool:
+        """Was something broken on purpose?"""
+        return any(each.faults for each in self.plan.fault_lists)
+
+    @property
     def conditions(self) -> str:
         """What is equal in runs that repeat each other, as a text: tasks, policies, settings, and what hosts are.
 

@@ -276,9 +276,14 @@ def _notices(
         if trace.run.manifest.state != "complete"
     ]
     notices += [
-        f"{trace.run_id} had planned faults, which the simulation does not have."
+        f"{trace.run_id} had planned faults; the simulation has the same, in virtual time."
         for trace in traces
-        if any(each.faults for each in trace.plan.fault_lists)
+        if trace.has_faults
+    ]
+    notices += [
+        f"{trace.run_id}: {', '.join(learning)} learned meanwhile; so it does in the simulation, from simulated tasks."
+        for trace in traces
+        if (learning := [policy.label for policy in trace.plan.policies if policy.learn is not None])
     ]
     missing = [f"{policy.name}: {metric}" for policy in compared for metric in METRICS if metric not in policy.errors]
     if missing:

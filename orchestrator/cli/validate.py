@@ -15,7 +15,7 @@ import typer
 from edgebed.errors import BadInput
 from edgebed.simulation.testbed.profile import read_profile
 from orchestrator.calibration.page import write_page
-from orchestrator.calibration.simulating import simulate
+from orchestrator.calibration.simulating import check_faults, simulate
 from orchestrator.calibration.text import validation_lines
 from orchestrator.calibration.traces import open_traces
 from orchestrator.calibration.validate import REPLICAS, check_profile_fits, validate
@@ -49,6 +49,8 @@ def command(
     known = read_profile(profile)
     traces = open_traces(runs, runs_dir)
     check_profile_fits(known, str(profile), traces)
+    for trace in traces:
+        check_faults(trace)
     found = validate(known, traces, partial(simulate, known), replicas)
     for line in validation_lines(found):
         out.text(line)

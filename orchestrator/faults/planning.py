@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from edgebed.errors import BadInput, Problem
 from orchestrator.experiment import Experiment
 from orchestrator.faults.kinds import EVERYTHING, KINDS, PROGRAM
 from orchestrator.faults.lab import LabHands, hands_of
-from orchestrator.faults.schedule import FaultList, PlannedFault, Targets, schedule
+from orchestrator.faults.schedule import FaultList, FaultRule, PlannedFault, Targets, schedule
+from orchestrator.faults.virtual import why_not_simulated
 from orchestrator.inventory import Host, Inventory
 from orchestrator.provision.layout import CONTROLLER, DEVICE_AGENT, EDGE_SERVER
+
+if TYPE_CHECKING:
+    from orchestrator.plan_file import Plan
 
 KEY = "faults"
 HOSTS = "hosts"
@@ -66,6 +71,20 @@ def targets_of(inventory: Inventory) -> Targets:
         "devices": tuple(host.name for host in inventory.devices),
     }
     return Targets(programs, groups)
+
+
+def unsimulated(plan: Plan) -> Iterator[str]:
+    """A sentence for each fault of a plan that has no meaning in virtual time."""
+    names = {
+        "edge_servers": tuple(host.name for host in plan.edge_servers),
+        "devices": tuple(host.name for host in plan.devices),
+    }
+    targets = Targets({host.name: () for host in plan.hosts}, names)
+    faults = (fault for found in plan.fault_lists for fault in found.faults)
+    for fault in {(each.kind, each.host, *each.parameters.items()): each for each in faults}.values():
+        rule = FaultRule(kind=fault.kind, hosts=[fault.host], parameters=fault.parameters)
+        if text := why_not_simulated(rule, targets):
+            yield text
 
 
 def _unable(faults: Sequence[PlannedFault], inventory: Inventory) -> Iterator[str]:
