@@ -145,6 +145,7 @@ def test_a_plan_with_placed_devices_knows_its_hosts_again(files: tuple[Path, Pat
     plan = make_plan(*files)
     plan.check_hosts(inventory)
     assert inventory.devices[0].position_m == (0.0, 0.0)
+    assert [host.position_m for host in plan.devices] == [*drawn_m(4, slot=0), (12.5, -3.0), *drawn_m(4, slot=2)]
     assert plan.cells[0].setting.channels.model == "sinr"
 
 

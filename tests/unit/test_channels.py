@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +19,7 @@ from edgebed.errors import BadInput
 from edgebed.protocol.cells import CellSpec, ChannelSettings
 from edgebed.protocol.radio import RadioSettings
 from edgebed.simulation.scenarios.dc_drl_parameters import DcDrlParameters
+from orchestrator.experiment_file import RadioChoice
 
 CHUNK_BYTES = 1000
 RATE_BPS = 8000.0
@@ -172,6 +173,16 @@ class TestTheRulesOfACell:
             RadioSettings()
         )
 
+    def test_a_file_may_say_what_a_cell_may_say(self) -> None:
+        """Names and bounds stand in two places: where lines of the file are known, and for whoever gets a cell."""
+        assert RadioChoice.model_fields.keys() == set(RadioSettings.__struct_fields__)
+        types = get_type_hints(RadioSettings, include_extras=True)
+        for name, field in RadioChoice.model_fields.items():
+            (meta,) = types[name].__metadata__
+            asked = {bound: getattr(each, bound) for each in field.metadata for bound in each.__slots__}
+            stated = {bound: getattr(meta, bound) for bound in ("gt", "ge", "le") if getattr(meta, bound) is not None}
+            assert asked == stated, name
+
     def test_uploads_on_one_channel_get_what_the_equation_says(self) -> None:
         """By hand: ``w log2(1 + p g / (noise + the other's p g))``, g the distance to the power -4, noise 1e-13 W."""
         shaping = shaping_of(interfering_cell(), "edge")
@@ -187,6 +198,19 @@ class TestTheRulesOfACell:
         assert rule(0, [far]) == [bps(far_w, 0.0)]
         alone = [1e6 * math.log2(1.0 + power_w / noise_w) for power_w in (near_w, far_w)]
         assert shaping.alone_bps == pytest.approx(sum(alone) / 2)
+
+    def test_what_a_cell_says_of_its_radio_counts(self) -> None:
+        """The same by hand, with 0.2 W, the power -3 and -90 dBm, which are 1e-12 W, at the second server."""
+        told = {"bandwidth_hz": 2e6, "transmit_power_w": 0.2, "path_loss_exponent": 3.0, "noise_dbm": -90.0}
+        shaping = shaping_of(interfering_cell(channels=ChannelSettings(model="sinr", parameters=told)), "edge-2")
+        assert shaping is not None
+        near_w, far_w = 0.2 * 10.0**-3, 0.2 * math.hypot(40.0, 40.0) ** -3
+        near, far = (SimpleNamespace(session=SimpleNamespace(name=name)) for name in ("near", "far"))
+        rule: Any = shaping.rule
+        expected = [2e6 * math.log2(1.0 + one / (1e-12 + other)) for one, other in ((near_w, far_w), (far_w, near_w))]
+        assert rule(0, [near, far]) == pytest.approx(expected, rel=1e-6)
+        alone = [2e6 * math.log2(1.0 + power_w / 1e-12) for power_w in (near_w, far_w)]
+        assert shaping.alone_bps == pytest.approx(sum(alone) / 2, rel=1e-6)
 
     def test_each_server_hears_devices_from_where_it_is(self) -> None:
         shaping = shaping_of(interfering_cell(), "edge-2")

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -23,6 +23,7 @@ from orchestrator.replay.source import open_source
 from orchestrator.runner import RunOutcome
 from orchestrator.simulated_runner import SimulatedRunner
 from orchestrator.statistics import paired_difference
+from orchestrator.stop_file import HalfWidthChoice
 from orchestrator.stop_measures import measure_of_cell
 from orchestrator.stop_rule import read_stop_state
 from tests.unit.test_simulated_run import Quiet, files, planned
@@ -251,6 +252,10 @@ class TestThePlan:
         with pytest.raises(BadInput) as raised:
             make_plan(*files(tmp_path, **changes))
         assert says in str(raised.value)
+
+    def test_every_measure_but_an_error_may_be_asked_for(self) -> None:
+        asked = get_args(HalfWidthChoice.model_fields["measure"].annotation)
+        assert set(asked) == MEASURES.keys() - {"energy_error_j"}
 
     def test_a_damaged_state_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "stop.json").write_text("{")

@@ -18,8 +18,8 @@ from rich.console import Console
 from edgebed.errors import BadInput
 from edgebed.exclusive import exclusive, is_taken
 from edgebed.trace.schema import EventRecord, Record
-from edgebed.trace.segments import SUFFIX, SegmentWriter, outside_path, read_segment
-from orchestrator.attempts import Attempt
+from edgebed.trace.segments import SUFFIX, SegmentWriter, outside_path, read_segment, segment_path
+from orchestrator.attempts import Attempt, Attempts
 from orchestrator.cli import main
 from orchestrator.progress import Standing
 from orchestrator.simulated_runner import SimulatedRunner
@@ -106,9 +106,10 @@ def test_the_best_outcome_of_a_task_counts_and_what_is_no_row_does_not() -> None
     add("c", "failed", reason="not_run")
     add("d", "done", epoch=0, latency_s=9.0, deadline_met=False)
     add("e", "nonsense")
+    add("f", "unknown")
     reported.add(b"\x00")
     tally = reported.tally()
-    assert (tally.terminal, tally.done, tally.failed, tally.unknown, tally.missed) == (3, 1, 1, 0, 1)
+    assert (tally.terminal, tally.done, tally.failed, tally.unknown, tally.missed) == (4, 1, 1, 1, 1)
     assert tally.latencies_s.tolist() == [0.5]
 
 
@@ -130,6 +131,10 @@ class TestHappenings:
         assert happenings.up == {"controller", "pi-1"}
         happenings.add(EventRecord(t_s=9.0, host="controller", kind="started", detail="{}"))
         assert happenings.up == {"controller"}, "a new controller has nobody yet"
+
+    def test_the_session_is_the_newest_that_was_begun(self) -> None:
+        happenings = self.told((90.0, "orchestrator", "run_resumed", {}), (0.0, "orchestrator", "run_started", {}))
+        assert happenings.session_began_s == 90.0
 
     def test_troubles_are_counted_and_the_newest_events_kept(self) -> None:
         detail: dict[str, object] = {"server": "edge"}
@@ -223,6 +228,41 @@ class TestWhatHappensMeanwhile:
         folder.rename(tmp_path / "elsewhere")
         with pytest.raises(BadInput, match=f"{folder}: can no longer be watched: .*was it moved or deleted?"):
             watch.look()
+
+    def test_a_cell_that_is_begun_anew_has_none_of_its_earlier_rows(self, tmp_path: Path) -> None:
+        folder, plan = planned(tmp_path)
+        attempts = Attempts(folder, [cell.id for cell in plan.listed_cells])
+        first = plan.listed_cells[0].id
+        watch = RunWatch(folder)
+        attempts.begin(first)
+        row = msgspec.msgpack.encode({"task_id": "a", "epoch": 3, "outcome": "done", "latency_s": 0.5})
+        with SegmentWriter(segment_path(folder, first, 1, "pi-1")) as writer:
+            writer.append([Record(1, 1, "task", row)])
+        view = watch.look()
+        assert (view.cell, view.standing.tasks_done) == (first, 1)
+        attempts.begin(first)
+        assert watch.look().standing.tasks_done == 0
+
+    def test_what_is_damaged_or_has_failed_is_a_problem(self, tmp_path: Path) -> None:
+        folder, _ = planned(tmp_path)
+        event = msgspec.msgpack.encode({"t_s": 1.0, "host": "edge", "kind": "member_given_up"})
+        damaged = outside_path(folder, "edge")
+        with SegmentWriter(damaged) as writer:
+            writer.append([Record(1, 0, "event", event)])
+        damaged.write_bytes(damaged.read_bytes() + b"\xff" * 40)
+        first, second = RunWatch(folder).look().problems
+        assert first == "member_given_up, once; last: 1.0 s  edge: member_given_up"
+        assert second.startswith(f"{damaged}: is damaged at byte")
+
+    def test_policies_are_told_by_setting_where_there_are_several(self, tmp_path: Path) -> None:
+        folder, _ = planned(tmp_path, policies=["all_edge"], sweep={"deadline_s": [0.5, 0.9]})
+        names = [policy.name for policy in RunWatch(folder).look().policies]
+        assert names == ["all_edge · deadline_s_0.5", "all_edge · deadline_s_0.9"]
+
+    def test_of_cells_without_attempts_the_rows_tell(self, finished: Path, tmp_path: Path) -> None:
+        folder = shutil.copytree((finished / "trial" / "latest").resolve(), tmp_path / "run")
+        shutil.rmtree(folder / "cells")
+        assert RunWatch(folder).look().standing.cells_done == 6
 
     def test_rows_that_are_no_events_are_left_to_sealing(self, tmp_path: Path) -> None:
         folder, _ = planned(tmp_path)
