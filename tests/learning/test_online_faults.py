@@ -1,4 +1,4 @@
-"""Learning in virtual time while something is broken on purpose; and the simulated counterpart of a run that learned."""
+"""Learning in virtual time while something is broken; and the simulated counterpart of a run that learned."""
 
 from __future__ import annotations
 
