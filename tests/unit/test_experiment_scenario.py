@@ -159,7 +159,7 @@ def test_what_else_is_wrong_with_the_file_is_told_at_once() -> None:
 
 CONDITIONS = {
     "epochs": 20, "epoch_s": 0.5, "rate_per_s": 4.0, "frames_low": 1, "frames_high": 6, "deadline_s": 0.6,
-    "task_timeout_s": 3.0, "channels": 2, "channel_rate_bps": 2e7, "latency_weight": 1.0, "energy_weight": 0.2,
+    "task_timeout_s": 2.5, "channels": 2, "channel_rate_bps": 2e7, "latency_weight": 1.0, "energy_weight": 0.2,
     "miss_penalty": 0.5,
 }  # fmt: skip
 
@@ -171,6 +171,8 @@ def folder(tmp_path: Path) -> Path:
     write_profile(made, tmp_path / "stated.yaml")
     made.source = Source(kind="calibrated", conditions=CONDITIONS)
     write_profile(made, tmp_path / "p.yaml")
+    made.source = Source(kind="calibrated", conditions=CONDITIONS | {"channel_rate_bps": 0.0})
+    write_profile(made, tmp_path / "unshaped.yaml")
     made.source = Source(kind="calibrated", conditions={"epochs": 20})
     write_profile(made, tmp_path / "half.yaml")
     made.source = Source(kind="calibrated", conditions=CONDITIONS | {"epoch_s": "short"})
@@ -186,10 +188,12 @@ def test_a_profile_gives_the_conditions_of_its_runs(folder: Path) -> None:
     arrivals = setting.arrival_settings
     assert (arrivals.kind, arrivals.rate_per_s, arrivals.frames_low, arrivals.frames_high) == ("poisson", 4.0, 1, 6)
     assert (setting.channels.count, setting.channels.model, setting.channels.rate_bps) == (2, "share", 2e7)
-    assert (setting.reward.energy, setting.reward.miss_penalty, setting.timeouts.task_s) == (0.2, 0.5, 3.0)
+    assert (setting.reward.energy, setting.reward.miss_penalty, setting.timeouts.task_s) == (0.2, 0.5, 2.5)
     assert found.profile == ""
     simulated = read("backend=simulated", folder=folder, scenario="calibrated:p.yaml")
     assert simulated.profile == str(folder / "p.yaml")
+    (unshaped,) = read(folder=folder, scenario="calibrated:unshaped.yaml").settings
+    assert (unshaped.channels.model, unshaped.channels.rate_bps) == ("none", 0.0)
 
 
 @pytest.mark.parametrize(
