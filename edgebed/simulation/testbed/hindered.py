@@ -1,33 +1,28 @@
-"""A lane whose hosts are out of each other's reach for a while: programs that stand still or die, links that are cut.
+"""A lane whose hosts lose each other: servers that die, peers that are silent for too long, and what devices do then.
 
 The rules are those of the programs (`device_agent.dispatch.Dispatcher.server_lost` and ``server_back``,
-``edge_server.intake``). Whoever drives the lane tells it of everything at its instant, and until when it lasts.
+``edge_server.intake``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from edgebed.simulation.testbed.ingredients import REASONS, UNKNOWN, Layout
 from edgebed.simulation.testbed.lane import UNREACHABLE, Lane, channels_of
 from edgebed.simulation.testbed.parts import (
     AT_SERVER,
-    BACK,
     ENDED,
-    RECEIVED,
-    REFUSED,
-    REJOINED,
     RETURNING,
     SENT,
     SENT_OFF,
     SERVING,
-    TIMED_OUT,
     UPLOADING,
     WAITING,
     Part,
 )
+from edgebed.simulation.testbed.waiting import WaitingLane
 
 SERVER_LOST, NOT_READY = REASONS.index("server_lost"), REASONS.index("not_ready")
 
@@ -35,116 +30,30 @@ _NOBODYS = -1
 """The life of a server in which nobody has counted an upload."""
 
 
-class HinderedLane(Lane):
-    """The queues of one cell with faults; see `Lane`. Devices and servers are numbered within the lane."""
+class HinderedLane(WaitingLane):
+    """The queues of one cell with faults; see `WaitingLane`."""
 
     def __init__(self, layout: Layout, first_device: int, first_server: int) -> None:
         super().__init__(layout, first_device, first_server)
-        self._device_wakes_s: dict[int, float] = {}
-        self._server_wakes_s: dict[int, float] = {}
-        self._healed_s: dict[int, float] = {}
         self._given_up: set[int] = set()
         self._lives = [0] * layout.servers
         self._gone: set[int] = set()
         self._loading: set[int] = set()
-        # Uploads that nothing of passes just now, and what they still have to send.
-        self._stalled_bits: dict[Part, float] = {}
         # Sent to a program that has died: nothing will happen to them by itself.
         self._adrift: list[Part] = []
-        waits = {
-            BACK: (self._device_wakes, self._link_heals),
-            REFUSED: (self._device_wakes, self._server_wakes, self._link_heals),
-            RECEIVED: (self._server_wakes, self._link_heals),
-            SENT: (self._device_wakes,),
-            TIMED_OUT: (self._device_wakes,),
-        }
-        handlers = list(self._handlers)
-        for kind, reasons in waits.items():
-            handlers[kind] = partial(self._when_possible, kind, reasons, handlers[kind])
-        self._handlers = (*handlers, self._on_rejoined)
 
     def _fork_more(self, other: Lane, of: Callable[[Any], Any]) -> None:
+        super()._fork_more(other, of)
         assert isinstance(other, HinderedLane)
-        for name in ("_device_wakes_s", "_server_wakes_s", "_healed_s", "_given_up", "_lives", "_gone", "_loading"):
+        for name in ("_given_up", "_lives", "_gone", "_loading"):
             setattr(other, name, type(getattr(self, name))(getattr(self, name)))
-        other._stalled_bits = {of(part): bits for part, bits in self._stalled_bits.items()}
         other._adrift = list(map(of, self._adrift))
-
-    def _uplink_of(self, part: Part) -> int:
-        return part.device * self.layout.servers + part.server
-
-    # -- what has to wait ---------------------------------------------------------------------------------------------
-
-    def _when_possible(
-        self, kind: int, reasons: tuple[Callable[[Part], float], ...], handler: Callable[[Any], None], part: Part
-    ) -> None:
-        until_s = max(reason(part) for reason in reasons)
-        if until_s > self.now_s:
-            _prolong(part, kind, until_s - self.now_s)
-            self._at(until_s, kind, part)
-        else:
-            handler(part)
-
-    def _device_wakes(self, part: Part) -> float:
-        return self._device_wakes_s.get(part.device, 0.0)
-
-    def _server_wakes(self, part: Part) -> float:
-        return self._server_wakes_s.get(part.server, 0.0)
-
-    def _link_heals(self, part: Part) -> float:
-        return self._healed_s.get(self._uplink_of(part), 0.0)
-
-    def stop_device(self, device: int, until_s: float) -> None:
-        """Its program stands still; what it computes is in the layout's disturbances."""
-        self._device_wakes_s[device] = until_s
-        for server in range(self.layout.servers):
-            self._stall(device * self.layout.servers + server)
-
-    def stop_server(self, server: int, until_s: float) -> None:
-        """Its program stands still; what it computes is in the layout's disturbances."""
-        self._server_wakes_s[server] = until_s
-        for channel in self._channels_of_server(server):
-            channel.stand_still(self.now_s, until_s)
-            if channel.first is not None:
-                self._foretell(channel.first)
-
-    def cut(self, device: int, server: int, until_s: float) -> None:
-        """Nothing passes between them; what is sent meanwhile comes then."""
-        uplink = device * self.layout.servers + server
-        self._healed_s[uplink] = max(until_s, self._healed_s.get(uplink, 0.0))
-        self._stall(uplink)
-
-    def _stall(self, uplink: int) -> None:
-        """On a shaped channel the others have for themselves what this upload cannot use."""
-        part = self.uploading.get(uplink)
-        if part is None or not self.channels or part not in self._channel(part):
-            return
-        channel = self._channel(part)
-        self._stalled_bits[part] = channel.left_bits(part, self.now_s)
-        channel.leave(part, self.now_s)
-        self._foretell(part)
-        self._at(max(self._device_wakes(part), self._link_heals(part)), REJOINED, part)
-
-    def _on_rejoined(self, part: Part) -> None:
-        if part not in self._stalled_bits:
-            return
-        until_s = max(self._device_wakes(part), self._link_heals(part))
-        if until_s > self.now_s:
-            self._at(until_s, REJOINED, part)
-            return
-        bits = self._stalled_bits.pop(part)
-        if self._is_held(part):
-            self._channel(part).join(part, bits, self.now_s)
-            self._foretell(part)
 
     # -- servers that are not there -----------------------------------------------------------------------------------
 
-    def _channels_of_server(self, server: int) -> list[Any]:
-        count = self.layout.channels
-        return self.channels[server * count : (server + 1) * count]
-
     def kill_server(self, server: int) -> None:
         """Its program dies, with all that it had. Devices do not know that yet."""
+        self._stalled_bits = {part: bits for part, bits in self._stalled_bits.items() if part.server != server}
         adrift = {id(part): part for part in (*self.serving[server], *self._queues[server])}
         self._adrift += [part for part in adrift.values() if part.state != ENDED]
         self._lives[server] += 1
@@ -189,8 +98,6 @@ class HinderedLane(Lane):
         else:
             part.life = self._lives[server]
             super()._upload(part, uplink)
-            if max(self._device_wakes(part), self._link_heals(part)) > self.now_s:
-                self._stall(uplink)
 
     def _on_received(self, part: Part) -> None:
         if self._is_held(part):
@@ -206,7 +113,6 @@ class HinderedLane(Lane):
             part.state = ENDED  # the connection that it goes to has been given up
 
     def _leave_server(self, part: Part) -> None:
-        self._stalled_bits.pop(part, None)
         if self._is_held(part):
             super()._leave_server(part)
 
@@ -291,13 +197,3 @@ class HinderedLane(Lane):
         adrift = (part for part in self._adrift if part.device == device and part.state != ENDED)
         found = {id(part): part for part in (*super()._parts_of(device), *adrift)}
         return sorted(found.values(), key=lambda part: (part.task, part.is_edge))
-
-
-def _prolong(part: Part, kind: int, by_s: float) -> None:
-    """The stage that ends with it lasts so much longer."""
-    if kind == BACK:
-        part.downlink_s += by_s
-    elif kind in (SENT, RECEIVED):
-        part.uplink_s += by_s
-        if kind == SENT:
-            part.hold_s += by_s
