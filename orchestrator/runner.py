@@ -35,7 +35,7 @@ from orchestrator.provision.deployment import local_remote
 from orchestrator.provision.settings import Pace
 from orchestrator.remote.base import Remote
 from orchestrator.run_folder import covers_all_tasks, exclusive
-from orchestrator.sealing import seal_run
+from orchestrator.sealing import is_finished, seal_run
 from orchestrator.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -127,8 +127,9 @@ class Runner:
         """
         with exclusive(self.folder):
             manifest = read_manifest(self.folder)
-            if manifest.state == "complete" and (self.folder / "tasks.parquet").exists():
-                return self._outcome(manifest, Attempts(self.folder, self._cell_ids))
+            attempts = Attempts(self.folder, self._cell_ids)
+            if is_finished(self.folder, manifest, attempts):
+                return self._outcome(manifest, attempts)
             return self._work(manifest, is_new=False)
 
     @property

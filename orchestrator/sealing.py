@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgebed.errors import BadInput
 from edgebed.trace.manifest import Manifest, write_manifest
 from edgebed.trace.runs import Run
 from orchestrator.attempts import Attempts
@@ -21,6 +22,24 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
+
+
+def is_finished(folder: Path, manifest: Manifest, attempts: Attempts) -> bool:
+    """Is nothing left to do for a run: all cells, tables and verdict are there?
+
+    Raises:
+        BadInput: it was complete, and has neither its tables nor the segments that they were made of.
+    """
+    if manifest.state != "complete":
+        return False
+    if manifest.verdict is not None and Run(folder).is_sealed:
+        return True
+    if not read_stop_state(folder).not_needed.issuperset(attempts.missing):
+        raise BadInput(
+            f"{folder} is complete, but a table is missing, and segments to make it of are, too; take another copy of "
+            "the run"
+        )
+    return False
 
 
 def seal_run(folder: Path, plan: Plan, attempts: Attempts, manifest: Manifest) -> Summary | None:

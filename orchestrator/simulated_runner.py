@@ -33,7 +33,7 @@ from orchestrator.provision.content import content_of
 from orchestrator.run_folder import exclusive
 from orchestrator.runner import RunOutcome
 from orchestrator.seal_columnar import SealedCell, seal_columns
-from orchestrator.sealing import conclude_run
+from orchestrator.sealing import conclude_run, is_finished
 from orchestrator.simulated_profile import PROFILE_FILE, checksum_of, profile_of_run, testbeds_of
 from orchestrator.stopping import Stopping
 from workloads.files import file_name
@@ -103,7 +103,7 @@ class SimulatedRunner:
         with exclusive(self.folder):
             manifest = read_manifest(self.folder)
             attempts = Attempts(self.folder, [cell.cell_id for cell in self.plan.cells])
-            if manifest.state == "complete" and (self.folder / "tasks.parquet").exists():
+            if is_finished(self.folder, manifest, attempts):
                 complete = len(attempts.cell_ids) - len(attempts.missing)
                 return RunOutcome(self.folder, manifest, complete, len(attempts.cell_ids))
             return self._work(manifest, testbeds_of(self.plan, profile_of_run(self.folder, self.plan)))

@@ -87,7 +87,9 @@ def read_metrics(training: Path) -> list[MetricLine]:
         except msgspec.MsgspecError as error:
             if number == len(lines):
                 break
-            raise BadInput(f"{path}:{number}: is not a line of metrics: {error}") from None
+            raise BadInput(
+                f"{path}:{number}: is not a line of metrics: {error}; take another copy of the training"
+            ) from None
     return found
 
 

@@ -169,7 +169,7 @@ def readable_tables(folder: Path) -> Iterator[None]:
     except duckdb.Error as error:
         raise BadInput(
             f"{folder}: its tables cannot be read: {str(error).splitlines()[0]}; they are truncated or not a run's: "
-            "take another copy of the run, or seal it again from its segments with `edgebed resume`"
+            "take another copy of the run, or delete the table: `edgebed resume` makes it again from the run's segments"
         ) from None
 
 

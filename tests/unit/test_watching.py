@@ -17,6 +17,7 @@ from rich.console import Console
 
 from edgebed.errors import BadInput
 from edgebed.exclusive import exclusive, is_taken
+from edgebed.trace.manifest import read_manifest, write_manifest
 from edgebed.trace.schema import EventRecord, Record
 from edgebed.trace.segments import SUFFIX, SegmentWriter, outside_path, read_segment, segment_path
 from orchestrator.attempts import Attempt, Attempts
@@ -218,6 +219,20 @@ class TestSimulated:
         view = RunWatch(folder).look()
         assert (view.is_over, view.is_left) == (False, False)
         assert RunWatch(finished / "trial" / "latest").look().is_over
+        sealed = shutil.copytree((finished / "trial" / "latest").resolve(), tmp_path / "sealed")
+        manifest = read_manifest(sealed)
+        manifest.verdict = None
+        write_manifest(sealed, manifest)
+        assert not RunWatch(sealed).look().is_over
+
+    def test_it_has_not_ended_before_it_is_let_go(self, finished: Path, tmp_path: Path) -> None:
+        folder = shutil.copytree((finished / "trial" / "latest").resolve(), tmp_path / "run")
+        watch = RunWatch(folder)
+        with exclusive(folder, "run", "working on this run"):
+            view = watch.look()
+            assert (view.state, view.is_going_on, view.is_over) == ("complete", True, False)
+            assert view.standing.doing == "sealing"
+        assert watch.look().is_over
 
 
 class TestWhatHappensMeanwhile:
