@@ -37,7 +37,7 @@ def command(
     """Watch a run or a training from another terminal, until it has ended or nobody works on it any more.
 
     It takes no lock and writes nothing. Ctrl-C ends the view; the run goes on. Ends with 0 when the run is complete,
-    with 1 when it has ended otherwise or was left; with --json always with 0.
+    with 1 when it has ended otherwise or was left; with --json with 0 whatever the state.
     """
     watch = watch_of(run, runs)
     if as_json:

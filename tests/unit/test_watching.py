@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -28,10 +29,11 @@ from orchestrator.watching.cells import WatchedCell, current_of
 from orchestrator.watching.display import PlainDisplay, display_for, line_of, picture, table_lines
 from orchestrator.watching.happenings import EVENTS_SHOWN, Happenings
 from orchestrator.watching.pace import Pace, computed_pace, hosts_pace
+from orchestrator.watching.presence import is_left
 from orchestrator.watching.run import RunWatch
 from orchestrator.watching.tail import SegmentTail
 from orchestrator.watching.tally import Reported, Tally, tallies_of_tables
-from orchestrator.watching.view import View
+from orchestrator.watching.view import View, policy_standing
 from tests.unit.test_simulated_run import Quiet, planned
 
 
@@ -145,7 +147,29 @@ class TestHappenings:
         assert happenings.problems == ["server_lost, 20 times; last: 19.0 s  pi-1: server_lost (server edge)"]
 
 
+def test_a_policy_comes_to_what_its_cells_come_to() -> None:
+    tallies = [
+        Tally(terminal=6, done=3, failed=1, unknown=2, missed=2, latencies_s=np.array([0.1, 0.2, 0.3])),
+        Tally(terminal=5, done=4, failed=2, unknown=0, missed=3, latencies_s=np.array([0.4, 0.5, 0.6, 0.7])),
+    ]
+    found = policy_standing("p", 1, 2, tallies)
+    assert (found.done, found.failed, found.unknown) == (7, 3, 2)
+    assert found.miss_rate == 5 / 10, "of the tasks of known outcome"
+    assert (found.p50_s, found.p95_s) == (pytest.approx(0.4), pytest.approx(0.67))
+    nothing = policy_standing("p", 0, 2, [Tally(unknown=3)])
+    assert (nothing.p50_s, nothing.p95_s, nothing.miss_rate) == (None, None, None)
+
+
 class TestWhoWorksOnIt:
+    @pytest.mark.parametrize(
+        ("is_going_on", "quiet_s", "expected"),
+        [(False, 6.0, True), (False, 4.0, False), (True, 1e6, False), (None, 1e6, False)],
+    )
+    def test_it_is_left_when_nobody_has_it_and_nothing_came(
+        self, is_going_on: bool | None, quiet_s: float, expected: bool
+    ) -> None:
+        assert is_left(is_going_on, 1000.0, 1000.0 + quiet_s) is expected
+
     def test_a_lock_is_seen_and_not_taken(self, tmp_path: Path) -> None:
         assert is_taken(tmp_path) is False
         with exclusive(tmp_path, "run", "working on this run"):
