@@ -31,11 +31,12 @@ _left_out = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hear Ctrl-C, and let the programs that tests start hear it.
+    """Hear Ctrl-C, and let the programs that tests start hear it; let tables be as wide as they are.
 
     A shell that starts something in the background has it ignore SIGINT, and so would every program below it.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("COLUMNS", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
