@@ -149,7 +149,7 @@ def _flat(setting: Setting) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(each)}" for key, each in value.items())
+        return ", ".join(f"{key} {_text(each)}" for key, each in value.items()) or "none"
     if isinstance(value, list):
         return f"{len(value)} entries" if len(value) != 1 else "1 entry"
     return "none" if value is None else shown(value)

@@ -102,7 +102,7 @@ def line_of(view: View) -> str:
     return " | ".join(parts)
 
 
-def cells_of(policy: PolicyStanding) -> Iterator[str]:
+def numbers_of(policy: PolicyStanding) -> Iterator[str]:
     """What the table says of a policy, behind its name."""
     yield f"{policy.cells_done}/{policy.cells}"
     yield from (str(count) for count in (policy.done, policy.failed, policy.unknown))
@@ -113,7 +113,7 @@ def cells_of(policy: PolicyStanding) -> Iterator[str]:
 
 def table_lines(view: View) -> list[str]:
     """The table of policies as lines of text, its headings first; empty without policies."""
-    rows = [("policy", *_HEADINGS), *((policy.name, *cells_of(policy)) for policy in view.policies)]
+    rows = [("policy", *_HEADINGS), *((policy.name, *numbers_of(policy)) for policy in view.policies)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zipped))
@@ -124,10 +124,8 @@ def table_lines(view: View) -> list[str]:
 
 def listed_policies(view: View) -> list[str]:
     """The same with a line a policy that says what each number is, for terminals that the table is too wide for."""
-    return [
-        f"{policy.name}: " + ", ".join(f"{name} {cell}" for name, cell in zip(_HEADINGS, cells_of(policy), strict=True))
-        for policy in view.policies
-    ]
+    told = [(policy.name, zip(_HEADINGS, numbers_of(policy), strict=True)) for policy in view.policies]
+    return [f"{name}: " + ", ".join(f"{heading} {number}" for heading, number in numbers) for name, numbers in told]
 
 
 def picture(view: View, width: int) -> Group:

@@ -97,6 +97,7 @@ def test_other_policies_of_some_seeds_are_decided_anew_with_the_hosts_of_a_file(
         (("--set", "workload=instant"), "workload: the experiment has 'instant'; {run} recorded 'digits';"),
         (("--set", "arrivals.rate_per_s=4.0"), "arrivals.rate_per_s: the experiment has 4.0; {run} recorded 3.0;"),
         (("--set", "reward.energy=1.0"), "reward.energy: the experiment has 1.0; {run} recorded 0.0;"),
+        (("--set", "channel_model=sinr"), "position_seed 2020.0; {run} recorded none;"),
         (("--set", "on_refusal=local"), "on_refusal: the experiment has 'local'; {run} recorded 'fail';"),
         (("--set", "devices=2"), "devices: the experiment takes the first 2; {run} recorded 3: pi-1, pi-2, pi-3;"),
         (
