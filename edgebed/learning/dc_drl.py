@@ -1,6 +1,7 @@
 """DC-DRL: distributed and collective deep reinforcement learning (Qiu et al. 2021).
 
-Several cells, each an environment with a DDPG agent of its own, learn one policy together. A generation::
+Several cells, each an environment with a DDPG agent of its own, learn one policy together. A generation, where
+``neuroevolution`` is on; by default cells only act, and the collective agent learns::
 
     every cell    starts from its own agent, or, if that was below the population's average, from the collective one;
                   is perturbed; trains on its own replay; acts for some episodes; is scored by their mean reward;
@@ -55,15 +56,15 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     """Settings of DC-DRL; the ablations of the paper are switches here."""
 
     cells: Annotated[int, parameter("1", "environments, an agent each", ge=1, le=64)] = 4
-    episodes: Annotated[int, parameter("1", "episodes of a cell in a generation", ge=1)] = 2
+    episodes: Annotated[int, parameter("1", "episodes of a cell in a generation", ge=1)] = 1
     collective_updates: Annotated[
         float, parameter("1", "updates of the collective agent, a step of any cell", ge=0)
-    ] = 0.3
-    cell_updates: Annotated[float, parameter("1", "updates of a cell's agent, a step of its own", ge=0)] = 0.1
+    ] = 0.4
+    cell_updates: Annotated[float, parameter("1", "updates of a cell's agent, a step of its own", ge=0)] = 0.0
     neuroevolution: Annotated[
         Literal["gradient", "vanilla", "off"],
-        parameter("1", "gradient: as the paper; vanilla: without gradients; off: no perturbing, no ranking", "paper"),
-    ] = "gradient"
+        parameter("1", "gradient: as the paper; vanilla: without gradients; off: no perturbing, no ranking"),
+    ] = "off"
     mutation: Annotated[float, parameter("1", "standard deviation of the perturbation", ge=0)] = 0.0005
     merge_share: Annotated[
         float, parameter("1", "how much of the cells' merged change the collective agent takes over", ge=0, le=1)
@@ -84,7 +85,7 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     critic_rate: Annotated[float, parameter("1", "step size of the critic", "paper", gt=0)] = 1e-3
     last_rate: Annotated[float, parameter("1", "factor that the step sizes fall to until the end", gt=0, le=1)] = 0.1
     gamma: Annotated[float, parameter("1", "discount of a step", "paper", ge=0, lt=1)] = 0.9
-    tau: Annotated[float, parameter("1", "share by which targets follow at an update", gt=0, le=1)] = 0.005
+    tau: Annotated[float, parameter("1", "share by which targets follow at an update", gt=0, le=1)] = 0.05
     batch: Annotated[int, parameter("1", "samples an update", "paper", ge=1)] = 64
     actor_every: Annotated[int, parameter("1", "updates of the critic for one of the actor", "paper", ge=1)] = 1
     capacity: Annotated[int, parameter("1", "rows of the collective replay", ge=100)] = 65_000
@@ -110,6 +111,14 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     last_random: Annotated[float, parameter("1", "factor that random decisions fall to until the end", gt=0, le=1)] = (
         0.1
     )
+    least_exploration: Annotated[
+        float, parameter("1", "factor of noise and random decisions in the first cell; 1 in the last", ge=0, le=1)
+    ] = 1.0
+
+    def exploration(self, cell: int) -> float:
+        """Factor of a cell's noise and random decisions: in equal steps over the cells; 1 where there is one alone."""
+        share = cell / (self.cells - 1) if self.cells > 1 else 1.0
+        return self.least_exploration + (1.0 - self.least_exploration) * share
 
     def core(self, width: int, encoding: Encoding, seeds: Sequence[int], heads: int) -> Ddpg:
         """The networks of an agent, one a seed; arguments as `Ddpg`."""
@@ -259,6 +268,7 @@ class DcDrlCell(CellWorker):
         self._scenario = scenario_of_choices(cell.task, DcDrl.spec.name)
         self._inputs = observation_inputs(self._scenario)
         self._agent = Agent(cell.task, self._scenario, f"cell {cell.index}", self._config.cell_capacity)
+        self._exploration = self._config.exploration(cell.index)
         streams = ("episodes", "noise", "random", "actor", "critic")
         self._streams = {name: Counted(cell.task.seeds, "cell", cell.index, name) for name in streams}
 
@@ -340,12 +350,12 @@ class DcDrlCell(CellWorker):
     @torch.no_grad()
     def _noisy(self, seen: NDArray[Any], draw: int, walk: OrnsteinUhlenbeck) -> NDArray[Any]:
         """The actor's actions with noise."""
-        config, encoding = self._config, self._agent.encoding
+        encoding, scale = self._agent.encoding, self._config.noise * self._exploration
         outputs = self._agent.ddpg.actor(torch.from_numpy(seen))
         noise = self._streams["noise"]
         if isinstance(encoding, OneHot):
-            return encoding.explore(outputs, config.noise, noise.uniform(draw, *outputs.shape[1:]))
-        return encoding.explore(outputs, config.noise * walk.step(noise.normal(draw, *outputs.shape[1:])))
+            return encoding.explore(outputs, scale, noise.uniform(draw, *outputs.shape[1:]))
+        return encoding.explore(outputs, scale * walk.step(noise.normal(draw, *outputs.shape[1:])))
 
     def _some_random(self, actions: NDArray[Any], draw: int, progress: float) -> NDArray[Any]:
         """Some devices' actions replaced by random ones."""
@@ -353,7 +363,7 @@ class DcDrlCell(CellWorker):
         uniform = self._streams["random"].uniform(draw, actions.shape[1], encoding.devices, 3)
         channels = 1 + (uniform[..., 2] * (encoding.choices - 1)).astype(np.int64)
         other = encoding.stored(np.where(uniform[..., 1] < config.random_local, 0, channels))
-        share = decayed(config.random, config.random * config.last_random, progress)
+        share = self._exploration * decayed(config.random, config.random * config.last_random, progress)
         return np.where(uniform[..., 0] < share, other, actions)
 
     def _rewards(self, reward: FloatArray, costs: FloatArray) -> NDArray[np.float32]:

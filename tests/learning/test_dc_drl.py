@@ -13,7 +13,7 @@ from edgebed.errors import BadInput
 from edgebed.learning.aga import Aga
 from edgebed.learning.base import Learner, Metrics, TrainingTask, read_learner_config
 from edgebed.learning.choices import compressed, observation_inputs, scenario_of_choices
-from edgebed.learning.dc_drl import DcDrl
+from edgebed.learning.dc_drl import DcDrl, DcDrlConfig
 from edgebed.learning.encodings import OneHot
 from edgebed.learning.executor import make_executor
 from edgebed.learning.networks import Ensemble
@@ -33,7 +33,12 @@ SMALL: dict[str, Any] = {
     "batch": 16,
     "capacity": 2000,
     "cell_capacity": 1000,
+    "neuroevolution": "gradient",
+    "cell_updates": 0.1,
 }
+
+ALONE: dict[str, Any] = {"neuroevolution": "off", "cell_updates": 0.0}
+"""As is the default: the collective agent alone learns."""
 
 
 def made(
@@ -78,6 +83,23 @@ def test_without_updates_the_collective_agent_moves_by_the_weighted_perturbation
     np.testing.assert_allclose(
         after["target_actor.2"] - before["target_actor.2"], after["actor.2"] - before["actor.2"], atol=1e-6
     )
+
+
+def test_the_first_cell_acts_as_the_policy_would_and_the_last_explores_in_full() -> None:
+    learner = made(cells=3, random=1.0, noise=0.0, last_random=1.0, least_exploration=0.0, **ALONE)
+    before = learner._agent.ddpg.actor.copy()
+    learner.advance()
+    shares = []
+    for server in learner.executor._servers:
+        replay = server.worker._agent.replay
+        rows = replay.kinds[0] != FINAL
+        seen = torch.from_numpy(replay.observations[:, rows])
+        shares.append(learner._agent.encoding.agreeing(before(seen), replay.actions[:, rows]).mean())
+    assert shares[0] == 1.0
+    assert shares[0] > shares[1] > shares[2]
+    config = learner.config
+    assert [config.exploration(cell) for cell in range(3)] == [0.0, 0.5, 1.0]
+    assert DcDrlConfig(cells=1, least_exploration=0.0).exploration(0) == 1.0
 
 
 def test_agents_below_the_average_are_replaced() -> None:
@@ -138,7 +160,7 @@ def test_n_is_one_without_agreement_and_ten_when_any_agreement_does() -> None:
 
 
 def test_a_row_is_replayed_more_often_the_less_it_is_understood_yet() -> None:
-    learner = made(prioritised=True, priority_power=1.0, collective_updates=1.0, cell_updates=0.0)
+    learner = made(prioritised=True, priority_power=1.0, collective_updates=1.0, cell_updates=0.0, tau=0.005)
     learner.advance()
     agent = learner._agent
     rows = np.flatnonzero(agent.replay.kinds[0] != FINAL)
@@ -199,8 +221,8 @@ def test_a_scenario_whose_devices_do_not_choose_is_refused() -> None:
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        (DcDrl, {"hidden": [64, 64], "collective_updates": 0.5, "actor_rate": 1e-3, "cells": 2}),
-        (Aga, {"hidden": [64, 64], "collective_updates": 0.5, "actor_rate": 1e-3, "cells": 1}),
+        (DcDrl, {"hidden": [64, 64], "collective_updates": 0.5, "actor_rate": 1e-3} | ALONE),
+        (Aga, {"hidden": [64, 64], "collective_updates": 0.5, "actor_rate": 1e-3, "cells": 1} | ALONE),
         (Ppo, {"hidden": [64, 64], "rate": 3e-3, "batch": 100}),
     ],
     ids=["dc_drl", "aga", "ppo"],
