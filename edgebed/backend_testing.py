@@ -199,7 +199,10 @@ def _check_every_task_once(episode: Episode, spec: ObservationSpec) -> None:
         last[outcome.task_id] = outcome
     ended = Counter((outcome.decision_epoch, outcome.device_id) for outcome in last.values())
     for epoch, receipt in episode.receipts.items():
+        present = episode.observations[epoch].present
         for slot, name in enumerate(spec.slots):
+            if not present[slot]:  # it may decide for itself: it was late, not away
+                continue
             decided = int(receipt.tasks[slot])
             _expect(
                 ended[epoch, name] == decided, f"{name}, epoch {epoch}: {decided} decided, {ended[epoch, name]} ended"
