@@ -26,6 +26,7 @@ from orchestrator.statistics import paired_difference
 from orchestrator.stop_file import HalfWidthChoice
 from orchestrator.stop_measures import measure_of_cell
 from orchestrator.stop_rule import read_stop_state
+from orchestrator.stopping import Stopping
 from tests.unit.test_simulated_run import Quiet, files, planned
 
 SEEDS = [1, 2, 3, 4, 5, 6]
@@ -89,6 +90,19 @@ class TestRunTime:
         assert "resuming begins none: for those start a new run with a larger stop.run_s." in printed.err
         assert "goes on" not in printed.err
         assert rows_by_cell(outcome.folder) == before
+
+    def test_what_a_run_is_that_it_has_ended(self, tmp_path: Path) -> None:
+        path, plan = planned(tmp_path, stop={"run_s": 17.0})
+        stopping = Stopping(path, plan, Attempts(path, [cell.id for cell in plan.listed_cells]))
+        first = plan.listed_cells[0].id
+        assert not stopping.ends_before(first, 16.9)
+        assert stopping.final_state("", is_interrupted=False) == "failed", "cells are missing, and no rule says why"
+        assert stopping.ends_before(first, 17.0)
+        assert stopping.final_state("", is_interrupted=False) == "incomplete"
+        assert stopping.final_state("a host is lost", is_interrupted=False) == "failed"
+        assert stopping.final_state("a host is lost", is_interrupted=True) == "incomplete"
+        later = Stopping(path, plan, Attempts(path, [cell.id for cell in plan.listed_cells]))
+        assert (later.worked_before_s, later.has_ended_it, later.not_needed) == (17.0, True, frozenset())
 
     def test_time_enough_changes_nothing(self, tmp_path: Path) -> None:
         outcome, _ = run(tmp_path, stop={"run_s": 1000.0})
