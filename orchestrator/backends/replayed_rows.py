@@ -19,9 +19,9 @@ from edgebed.types import DecidedBy, Outcome, Site
 from orchestrator.backends.hosts import outcome_of
 from orchestrator.backends.simulated_record import Record
 from orchestrator.backends.simulated_rows import used_of
-from orchestrator.replay.day import NO_ROW
 from orchestrator.replay.judged import MODELLED, RECORDED, Judged
 from orchestrator.replay.observing import REPLAY
+from orchestrator.replay.reading import NO_ROW
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -13,6 +13,7 @@ from edgebed.simulation.testbed.hosts import Chosen, Testbed
 from edgebed.simulation.testbed.ingredients import NOWHERE, Ended, FloatArray, IndexArray, Ingredients, Layout
 from edgebed.simulation.testbed.pipeline import Pipeline
 from edgebed.types import Site
+from orchestrator.replay.ahead import one_ahead
 from orchestrator.replay.day import Batch, RecordedDay
 from orchestrator.replay.deciders import Choices, PolicyDecider
 from orchestrator.replay.judged import Judged, Stock
@@ -86,7 +87,7 @@ class CellReplay:
             TooCrowded: the queues cannot do it.
             WorkFailed: the policy raised an error.
         """
-        for batch in self._day.batches():
+        for batch in one_ahead(self._day.batches()):
             judged = self._take(batch)
             if self._policy is not None:
                 self._seen = self._policy.views.of_epochs(*batch.epochs)

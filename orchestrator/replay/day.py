@@ -6,7 +6,7 @@ It is read some devices at a time and given out epochs at a time, so that memory
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebed.errors import BadInput
 from edgebed.protocol.messages import CHUNK_BYTES, WINDOW_CHUNKS
-from edgebed.simulation.testbed.ingredients import OUTCOMES, FloatArray, IndexArray
+from edgebed.simulation.testbed.ingredients import FloatArray, IndexArray
 from edgebed.trace.runs import sql_file, sql_text
-from edgebed.types import BoolArray, Site
+from edgebed.types import BoolArray
 from orchestrator.plan_file import PlannedCell
-from orchestrator.replay.source import Day, Source, is_timed_sql, timed_sql
+from orchestrator.replay.ahead import one_ahead
+from orchestrator.replay.reading import PLAIN, Reader, fields_of
+from orchestrator.replay.source import Day, Source
 from orchestrator.replay.spill import Spill
 
 if TYPE_CHECKING:
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 
 BATCH_TASKS = 65_536
 """Tasks that are in memory at a time, about; whole epochs."""
-
-_READ_TASKS = 65_536
-"""Tasks that are read at a time, about; whole devices."""
-
-NO_ROW = -1
 
 
 @dataclass(slots=True)
@@ -144,7 +140,7 @@ class RecordedDay:
         self.is_plain = splits == 0
         self.epochs = max(record.setting.epochs, 0 if last is None else last + 1)
         self._batch_epochs = max(1, math.floor(BATCH_TASKS * self.epochs / max(1, self.tasks)))
-        self._aside = Spill(_fields(len(self.servers)), folder)
+        self._aside = Spill(fields_of(len(self.servers)), folder)
         self._put_aside()
         self.start_s = self._start_s(begin_s)
 
@@ -168,72 +164,14 @@ class RecordedDay:
 
     def _put_aside(self) -> None:
         """Read the day, and put its tasks aside by epochs."""
-        ingredients, joins = self._ingredients()
-        selected = (
-            "src.row, device.slot, coalesce(TRY_CAST(split_part(src.key, '/', -1) AS BIGINT), 0) AS number, src.epoch, "
-            "src.arrived_s, src.frames, src.payload_bytes, src.deadline_s, "
-            f"{_code('src.requested_site', [site.label for site in Site])} AS site, "
-            f"{_code('src.requested_server', self.servers)} AS server, src.requested_channel AS channel, "
-            "src.edge_fraction AS fraction, src.decision_s, src.decision_compute_s AS compute_s, "
-            f"{_code('src.outcome', [each.value for each in OUTCOMES])} AS outcome, src.latency_s, "
-            f"(src.outcome <> 'done' OR {is_timed_sql('src.')}) AS is_timed, {ingredients}"
-        )
-        for some in self._some_devices():
-            found = self._connection.execute(
-                f"SELECT {selected} FROM (FROM src WHERE {self._is_own} AND epoch >= 0 AND {some}) AS src "  # noqa: S608
-                f"JOIN device ON device.name = src.device_id {joins.replace('<some>', some)}"
-            ).fetchnumpy()
-            columns: dict[str, NDArray[Any]] = {
-                name: _whole(found[name], 0 if name == "channel" else NO_ROW) if kind == "i8" else _numbers(found[name])
-                for name, kind in _fields(len(self.servers)).items()
-                if kind != "?"
-            }
-            columns["is_timed"] = np.asarray(found["is_timed"], np.bool_)
-            if len(np.unique(columns["row"])) < len(columns["row"]):
-                raise BadInput(
-                    f"{self.source.tasks_file}: has a task twice in a cell with seed {self.day.seed}, so nobody knows "
-                    "which row is meant; task_id must be unique: import the trace again"
-                )
-            self._aside.add(columns, columns["epoch"] // self._batch_epochs)
-
-    def _some_devices(self) -> list[str]:
-        """Conditions on devices, each for as many as are read at a time."""
-        counted = self._connection.execute(
-            f"SELECT device_id, count(*) FROM src WHERE {self._is_own} GROUP BY device_id ORDER BY device_id"  # noqa: S608
-        ).fetchall()
-        bounds: list[tuple[str, str]] = []
-        tasks = _READ_TASKS
-        for name, count in counted:
-            tasks += count
-            if tasks > _READ_TASKS:
-                bounds.append((name, name))
-                tasks = count
-            bounds[-1] = (bounds[-1][0], name)
-        return [f"device_id BETWEEN {sql_text(first)} AND {sql_text(last)}" for first, last in bounds]
-
-    def _ingredients(self) -> tuple[str, str]:
-        """Columns with the ingredients, and the joins that they need.
-
-        They are those of the first cell that recorded the task at that site: the record's own, then the others in the
-        plan's order.
-        """
         others = [cell.cell_id for cell in self.day.cells if cell.cell_id != self.record.cell_id]
-        tables = ["src", *(f"c{number}" for number in range(len(others)))]
-        here = [_was_at("device", table) for table in tables]
-        parts = [_first(here, [f"{table}.device_compute_s" for table in tables]) + " AS device_s"]
-        parts.append(_first(here, [f"{table}.row" for table in tables]) + " AS dr")
-        for index, name in enumerate(self.servers):
-            there = [f"{_was_at('edge', table)} AND {table}.server = {sql_text(name)}" for table in tables]
-            parts += [
-                _first(there, [f"{table}.{column}" for table in tables]) + f" AS {short}{index}"
-                for column, short in (*_EDGE, ("row", "er"), ("link_rate_bps", "rate"))
-            ]
-        joins = [
-            f"LEFT JOIN (FROM src WHERE cell_id = {sql_text(other)} AND outcome = 'done' AND <some>) AS c{number} "
-            f"ON c{number}.key = src.key"
-            for number, other in enumerate(others)
-        ]
-        return ", ".join(parts), " ".join(joins)
+        # Read in a thread of its own, and so on a connection of its own.
+        with self._connection.cursor() as connection:
+            reader = Reader(
+                connection, self.source.tasks_file, self.day.seed, self._is_own, others=others, servers=self.servers
+            )
+            for columns in one_ahead(reader.columns()):
+                self._aside.add(columns, columns["epoch"] // self._batch_epochs)
 
     def _start_s(self, begin_s: float) -> float:
         """When the cell began: a task's arrival on the run clock, less its planned offset.
@@ -253,19 +191,19 @@ class RecordedDay:
         """All of it, in order of time."""
         first = 0
         for number, epoch in enumerate(range(0, self.epochs, self._batch_epochs)):
-            rows = self._aside.part(number)
-            rows = rows[np.lexsort((rows["row"], rows["slot"], rows["arrived_s"], rows["epoch"]))]
-            batch = self._batch(first, (epoch, min(self.epochs, epoch + self._batch_epochs)), rows)
+            batch = self._batch(first, (epoch, min(self.epochs, epoch + self._batch_epochs)), self._aside.part(number))
             first += len(batch)
             yield batch
 
-    def _batch(self, first: int, epochs: tuple[int, int], rows: NDArray[Any]) -> Batch:
+    def _batch(self, first: int, epochs: tuple[int, int], rows: dict[str, NDArray[Any]]) -> Batch:
+        order = _in_time(rows)
+
         def column(name: str) -> NDArray[Any]:
-            return np.ascontiguousarray(rows[name])
+            return rows[name][order]
 
         def edge(short: str, kind: str = "f8") -> NDArray[Any]:
-            columns = [rows[f"{short}{index}"] for index in range(len(self.servers))]
-            return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0), kind)
+            columns = [column(f"{short}{index}") for index in range(len(self.servers))]
+            return np.stack(columns, axis=1) if columns else np.zeros((len(order), 0), kind)
 
         payload = column("payload_bytes")
         uplink_s, rate_bps = edge("up"), np.nan_to_num(edge("rate"))
@@ -277,7 +215,7 @@ class RecordedDay:
         return Batch(
             first=first,
             epochs=epochs,
-            **{name: column(name) for name in _PLAIN},
+            **{name: column(name) for name in PLAIN},
             payload_bytes=payload,
             device_row=column("dr"),
             uplink_s=uplink_s,
@@ -285,36 +223,18 @@ class RecordedDay:
             server_s=edge("srv"),
             downlink_s=edge("down"),
             edge_row=edge("er", "i8"),
-            refusal_s=np.full(len(rows), np.nan),
+            refusal_s=np.full(len(order), np.nan),
         )
 
 
-_EDGE = (("uplink_s", "up"), ("server_compute_s", "srv"), ("downlink_s", "down"))
-
-_PLAIN = {
-    **dict.fromkeys(("row", "slot", "number", "epoch", "frames", "site", "server", "channel", "outcome"), "i8"),
-    **dict.fromkeys(("arrived_s", "deadline_s", "fraction", "decision_s", "compute_s", "latency_s", "device_s"), "f8"),
-    "is_timed": "?",
-}
-"""Columns that a batch has as they are."""
-
-
-def _fields(servers: int) -> dict[str, str]:
-    """Columns of a task that is put aside."""
-    fields = _PLAIN | {"payload_bytes": "f8", "dr": "i8"}
-    for index in range(servers):
-        fields |= {f"{short}{index}": "f8" for short in ("up", "srv", "down", "rate")} | {f"er{index}": "i8"}
-    return fields
-
-
-def _was_at(site: str, table: str) -> str:
-    """Condition on a row that a site recorded all that its task took there."""
-    return f"{table}.outcome = 'done' AND {table}.site = '{site}' AND {timed_sql(site, f'{table}.')}"
-
-
-def _first(conditions: Sequence[str], values: Sequence[str]) -> str:
-    cases = (f"WHEN {condition} THEN {value}" for condition, value in zip(conditions, values, strict=True))
-    return f"CASE {' '.join(cases)} END"
+def _in_time(rows: dict[str, NDArray[Any]]) -> IndexArray:
+    """Order of epoch, arrival, device, row."""
+    epoch, arrived_s = rows["epoch"], rows["arrived_s"]
+    order = np.argsort(arrived_s, kind="stable")
+    # Nearly always no two tasks arrive at the same instant, and epochs follow each other as arrivals do.
+    if (np.diff(arrived_s[order]) > 0).all() and (np.diff(epoch[order]) >= 0).all():
+        return order
+    return np.lexsort((rows["row"], rows["slot"], arrived_s, epoch))
 
 
 def holding_s(size_bytes: FloatArray, rate_bps: FloatArray, uplink_s: FloatArray) -> FloatArray:
@@ -326,18 +246,3 @@ def holding_s(size_bytes: FloatArray, rate_bps: FloatArray, uplink_s: FloatArray
     paced_s = np.divide(8.0 * size_bytes, rate_bps, out=np.zeros_like(uplink_s), where=rate_bps > 0)
     whole = size_bytes <= CHUNK_BYTES * WINDOW_CHUNKS
     return np.where(rate_bps > 0, paced_s, np.where(whole, np.where(np.isnan(uplink_s), np.nan, 0.0), uplink_s))
-
-
-def _code(column: str, names: Sequence[str]) -> str:
-    cases = " ".join(f"WHEN {sql_text(name)} THEN {index}" for index, name in enumerate(names))
-    return f"CASE {column} {cases} ELSE {NO_ROW} END" if names else str(NO_ROW)
-
-
-def _numbers(column: NDArray[Any]) -> FloatArray:
-    return np.ma.filled(np.ma.asarray(column, np.float64), np.nan)
-
-
-def _whole(column: NDArray[Any], unknown: int = NO_ROW) -> IndexArray:
-    if column.dtype.kind == "f":
-        column = np.ma.masked_invalid(column)
-    return np.ma.filled(np.ma.asarray(column), unknown).astype(np.int64)

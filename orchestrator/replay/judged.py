@@ -13,9 +13,10 @@ import numpy as np
 from edgebed.simulation.testbed.ingredients import DONE, NOWHERE, Ended, FloatArray, IndexArray
 from edgebed.trace.schema import STAGES
 from edgebed.types import BoolArray, Site
-from orchestrator.replay.day import NO_ROW, Batch
+from orchestrator.replay.day import Batch
 from orchestrator.replay.deciders import Choices
 from orchestrator.replay.observing import RECORD, REPLAY
+from orchestrator.replay.reading import NO_ROW
 
 RECORDED, RECOMPUTED, MODELLED = range(3)
 STATUS = ("recorded", "recomputed", "modelled")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
@@ -128,26 +127,25 @@ class CellTables:
         self._write_epochs()
         expressions = _selected(self._cell, self._words(versions))
         selected = ", ".join(f"CAST({expression} AS {kind}) AS {name}" for name, kind, expression in expressions)
-        # Joined as written, what is on the left keeps its order; the database would turn joins around and sort after.
+        # Joined as written, what is on the left nearly keeps its order (a row whose hash meets another's comes later),
+        # and there is little to sort.
         self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         for number in range(self._parts):
-            self._write_part(part_path(self._folder / "tasks.parquet", number), self._results.part(number), selected)
+            self._write_part(selected, number)
         self._connection.execute("RESET disabled_optimizers")
 
     @property
     def _parts(self) -> int:
         return 1 + (int(self._day.last_row - self._day.first_row) // PART_ROWS)
 
-    def _write_part(self, path: Path, results: NDArray[Any], selected: str) -> None:
-        connection, others = self._connection, results["other"][results["other"] >= 0]
-        columns = {name: np.ascontiguousarray(results[name]) for name in _RESULTS}
-        known = {name: not_nan(values) if values.dtype.kind == "f" else values for name, values in columns.items()}
-        connection.register("results", known | {name: where_known(known[name], known[name] >= 0) for name in _CODES})
-        connection.execute(
-            f"COPY (SELECT {selected} FROM {self._joined(results['row'], others)} ORDER BY b.row) TO "  # noqa: S608
-            f"{sql_text(path)} {_FORMAT}"
-        )
-        connection.unregister("results")
+    def _write_part(self, selected: str, number: int) -> None:
+        path, results = part_path(self._folder / "tasks.parquet", number), self._results.part(number)
+        known = {name: not_nan(values) if values.dtype.kind == "f" else values for name, values in results.items()}
+        known |= {name: where_known(known[name], known[name] >= 0) for name in _CODES}
+        rows = f"SELECT {selected} FROM {self._joined(results['row'], results['other'][results['other'] >= 0])}"  # noqa: S608
+        self._connection.register("results", known)
+        self._connection.execute(f"COPY ({rows} ORDER BY b.row) TO {sql_text(path)} {_FORMAT}")
+        self._connection.unregister("results")
 
     def _joined(self, rows: IndexArray, others: IndexArray) -> str:
         """The record ``b`` in its order, the results ``r``, and the other rows ``p`` that some ingredients are from."""
