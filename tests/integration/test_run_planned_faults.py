@@ -96,7 +96,8 @@ def stopped_now(testbed: Any) -> int:
     """Wait until pi-2's agent stands still; its process."""
     testbed.wait_until_running()
     pid = int(testbed.pid("pi-2", "device_agent"))
-    testbed.wait_for(lambda: state_of(pid) == "T", "the stop")
+    undo = testbed.host_folder("pi-2") / "faults" / "1-0.undo"
+    testbed.wait_for(lambda: undo.exists() and state_of(pid) == "T", "the stop")
     return pid
 
 
