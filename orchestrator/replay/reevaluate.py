@@ -36,8 +36,9 @@ from orchestrator.replay.missing import Missing
 from orchestrator.replay.observing import Observer, RecordedViews
 from orchestrator.replay.planning import Target, check_policies, planned
 from orchestrator.replay.queues import SteadyQueues, TooCrowded, is_simple
+from orchestrator.replay.row_columns import BACKEND
 from orchestrator.replay.source import Day, Source
-from orchestrator.replay.tables import BACKEND, CellTables
+from orchestrator.replay.tables import CellTables
 from orchestrator.run_folder import exclusive
 from orchestrator.runner import RunOutcome
 from orchestrator.seal_columnar import SealedCell, seal_columns

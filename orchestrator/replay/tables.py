@@ -11,22 +11,27 @@ from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, OUTCOMES, REASONS, FloatArray, IndexArray
 from edgebed.trace.runs import sql_file, sql_text
-from edgebed.trace.schema import STAGES, EpochRecord, TaskRecord, columns
+from edgebed.trace.schema import STAGES, EpochRecord, columns
 from edgebed.types import Site
 from orchestrator.backends.simulated_record import EpochRow, Record
 from orchestrator.backends.simulated_rows import epoch_table, used_of
 from orchestrator.columnar import ColumnWriter, not_nan, part_path, where_known
 from orchestrator.replay.day import RecordedDay
-from orchestrator.replay.judged import MODELLED, RECOMPUTED, RECORDED, STATUS, Judged, Lane, QueueError
+from orchestrator.replay.judged import MODELLED, RECORDED, STATUS, Judged, Lane, QueueError
 from orchestrator.replay.observing import REPLAY
+from orchestrator.replay.row_columns import (
+    AS_RECORDED,
+    FROM_OTHER,
+    FROM_OWN,
+    FROM_PROFILE,
+    NOT_DONE,
+    list_sql,
+    selected,
+)
 from orchestrator.replay.spill import Spill
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-BACKEND = "replayed"
-OF_THE_DECISION = ("decision_late", "simulated", "recorded", "recomputed", "modelled", "warm_up", "unplanned")
-"""Flags that do not carry over with an ingredient from another row."""
 
 PART_ROWS = 122_880
 """Of a file: one row group, as DuckDB has them; joins of more would not stay in memory, and so not in order."""
@@ -47,10 +52,6 @@ _RESULTS = {
 NULL where tables are written; a list has nothing at the place 0, and so at the code -1."""
 
 _CODES = ("rchannel", "xchannel")
-
-AS_RECORDED, FROM_OWN, FROM_OTHER, FROM_PROFILE, NOT_DONE = range(5)
-"""``origin``: where a row comes from: it is the record's; or its ingredients are those of the record's row, of another
-cell's, of a profile; or it is not done and has none."""
 
 _FORMAT = "(FORMAT parquet, COMPRESSION zstd, DICTIONARY_SIZE_LIMIT 1000)"
 """Columns of so many different values gain nothing by a dictionary, and making one takes time."""
@@ -125,24 +126,24 @@ class CellTables:
     def write(self, versions: tuple[str, ...]) -> None:
         """Write ``epochs.parquet`` of the cell and its ``tasks.parquet``, that one in parts when it is long."""
         self._write_epochs()
-        expressions = _selected(self._cell, self._words(versions))
-        selected = ", ".join(f"CAST({expression} AS {kind}) AS {name}" for name, kind, expression in expressions)
+        expressions = selected(self._cell, self._words(versions))
+        chosen = ", ".join(f"CAST({expression} AS {kind}) AS {name}" for name, kind, expression in expressions)
         # Joined as written, what is on the left nearly keeps its order (a row whose hash meets another's comes later),
         # and there is little to sort.
         self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
         for number in range(self._parts):
-            self._write_part(selected, number)
+            self._write_part(chosen, number)
         self._connection.execute("RESET disabled_optimizers")
 
     @property
     def _parts(self) -> int:
         return 1 + (int(self._day.last_row - self._day.first_row) // PART_ROWS)
 
-    def _write_part(self, selected: str, number: int) -> None:
+    def _write_part(self, chosen: str, number: int) -> None:
         path, results = part_path(self._folder / "tasks.parquet", number), self._results.part(number)
         known = {name: not_nan(values) if values.dtype.kind == "f" else values for name, values in results.items()}
         known |= {name: where_known(known[name], known[name] >= 0) for name in _CODES}
-        rows = f"SELECT {selected} FROM {self._joined(results['row'], results['other'][results['other'] >= 0])}"  # noqa: S608
+        rows = f"SELECT {chosen} FROM {self._joined(results['row'], results['other'][results['other'] >= 0])}"  # noqa: S608
         self._connection.register("results", known)
         self._connection.execute(f"COPY ({rows} ORDER BY b.row) TO {sql_text(path)} {_FORMAT}")
         self._connection.unregister("results")
@@ -161,11 +162,11 @@ class CellTables:
 
     def _words(self, versions: tuple[str, ...]) -> dict[str, str]:
         return {
-            "servers": _list(self._cell.servers),
-            "sites": _list([site.label for site in Site]),
-            "outcomes": _list([each.value for each in OUTCOMES]),
-            "reasons": _list(list(REASONS)),
-            "versions": _list(list(versions)),
+            "servers": list_sql(self._cell.servers),
+            "sites": list_sql([site.label for site in Site]),
+            "outcomes": list_sql([each.value for each in OUTCOMES]),
+            "reasons": list_sql(list(REASONS)),
+            "versions": list_sql(list(versions)),
             "by": sql_text(self._by),
         }
 
@@ -217,10 +218,6 @@ def _within(rows: IndexArray) -> str:
     return f"({' OR '.join(f'row BETWEEN {first} AND {last}' for first, last in pairs)})" if len(rows) else "false"
 
 
-def _list(names: list[str]) -> str:
-    return f"[{', '.join(sql_text(name) for name in names)}]" if names else "['']"
-
-
 def _origin(status: IndexArray, other: IndexArray, outcome: IndexArray) -> IndexArray:
     ingredients = np.where(status == MODELLED, FROM_PROFILE, np.where(other >= 0, FROM_OTHER, FROM_OWN))
     return np.where(status == RECORDED, AS_RECORDED, np.where(outcome == DONE, ingredients, NOT_DONE))
@@ -232,114 +229,3 @@ def _met(lane: Lane, deadline_s: FloatArray) -> IndexArray:
     with np.errstate(invalid="ignore"):
         met = np.where(is_known, lane.latency_s <= deadline_s, NOWHERE)
     return np.where(lane.outcome == FAILED, 0, met)
-
-
-def _selected(cell: CellSpec, words: dict[str, str]) -> list[tuple[str, str, str]]:
-    """Columns of ``tasks``: name, type, expression over the record ``b``, the other row ``p``, the results ``r``."""
-    special = _identity(cell) | _ingredients(cell)
-    anew = _anew(words)
-    found = []
-    for name, kind in columns(TaskRecord):
-        if name in special:
-            expression = special[name]
-        elif name in anew:
-            expression = f"CASE WHEN r.origin = {AS_RECORDED} THEN b.{name} ELSE {anew[name]} END"
-        else:
-            expression = f"b.{name}"
-        found.append((name, kind, expression))
-    return found
-
-
-def _identity(cell: CellSpec) -> dict[str, str]:
-    kept = f"[{', '.join(sql_text(flag) for flag in OF_THE_DECISION)}]"
-    status = _list(list(STATUS))
-    moved = f"list_filter(coalesce(p.flags, b.flags), lambda flag: NOT list_contains({kept}, flag))"
-    emulated = "list_filter(b.flags, lambda flag: flag = 'emulated')"
-    measured = f"CASE WHEN r.status = {RECOMPUTED} THEN {moved} ELSE {emulated} END"
-    origin = "list_filter(b.flags, lambda flag: flag IN ('warm_up', 'simulated'))"
-    return {
-        "run_id": sql_text(cell.run_id),
-        "cell_id": sql_text(cell.cell_id),
-        "policy": sql_text(cell.policy),
-        "task_id": f"concat({sql_text(cell.cell_id + '/')}, b.key)",
-        "backend": sql_text(BACKEND),
-        "attempt": "1",
-        "flags": (
-            f"list_concat(CASE WHEN r.status = {RECORDED} THEN b.flags ELSE list_concat({origin}, {measured}) END, "
-            f"[{status}[r.status + 1]])"
-        ),
-    }
-
-
-def _anew(words: dict[str, str]) -> dict[str, str]:
-    """Columns of rows that were not recorded as they are, but for `_ingredients`."""
-    return {
-        "link_rate_measured_bps": (
-            f"CASE WHEN r.origin < {NOT_DONE} AND r.xsite > {int(Site.DEVICE)} AND r.air_s > 0 "
-            "THEN 8.0 * b.payload_bytes * r.xframes / b.frames / r.air_s END"
-        ),
-        "requested_site": f"{words['sites']}[r.rsite + 1]",
-        "requested_server": f"{words['servers']}[r.rserver + 1]",
-        "requested_channel": "r.rchannel",
-        "site": f"{words['sites']}[r.xsite + 1]",
-        "server": f"{words['servers']}[r.xserver + 1]",
-        "channel": "r.xchannel",
-        "edge_fraction": "r.xframes / b.frames",
-        "edge_frames": "r.xframes",
-        "cpu_fraction": "1.0",
-        "power_fraction": "1.0",
-        "decision_epoch": "b.epoch",
-        "policy_version": f"CASE WHEN r.version >= 0 THEN {words['versions']}[r.version + 1] ELSE b.policy_version END",
-        "decided_by": f"CASE WHEN r.version >= 0 THEN {words['by']} ELSE b.decided_by END",
-        "decision_s": "r.decision_s",
-        "decision_compute_s": "NULL",
-        "outcome": f"{words['outcomes']}[r.outcome + 1]",
-        "reason": f"{words['reasons']}[r.reason + 1]",
-        **{name: f"CASE WHEN r.origin < {NOT_DONE} THEN r.{name} END" for name in ("latency_s", *STAGES)},
-        "deadline_met": "CASE WHEN r.met >= 0 THEN r.met = 1 END",
-    }
-
-
-def _ingredients(cell: CellSpec) -> dict[str, str]:
-    """Columns that come from the row with the ingredients, as a recorded row's come from itself."""
-
-    def ingredient(name: str, modelled: str = "") -> str:
-        from_profile = f" WHEN r.origin = {FROM_PROFILE} THEN {modelled}" if modelled else ""
-        return (
-            f"CASE WHEN r.origin <= {FROM_OWN} THEN b.{name} WHEN r.origin = {FROM_OTHER} THEN p.{name}"
-            f"{from_profile} END"
-        )
-
-    energy = {
-        "device_energy_j": ingredient("device_energy_j", "r.joules"),
-        "server_energy_j": ingredient("server_energy_j", "r.server_joules"),
-    }
-    return {
-        "link_rate_bps": (
-            f"CASE WHEN r.other >= 0 AND r.xsite > {int(Site.DEVICE)} THEN p.link_rate_bps ELSE b.link_rate_bps END"
-        ),
-        "clock_error_s": ingredient("clock_error_s"),
-        "cost": _cost(cell, energy),
-        "device_cpu_s": ingredient("device_cpu_s", "r.cpu"),
-        "server_cpu_s": ingredient("server_cpu_s", "r.server_cpu"),
-        **energy,
-        "energy_source": ingredient("energy_source", "CASE WHEN r.joules IS NOT NULL THEN 'estimated:profile' END"),
-        "energy_error_j": ingredient("energy_error_j", "r.error_j"),
-        "predicted": ingredient("predicted"),
-        "label": "coalesce(b.label, p.label)",
-        "correct": ingredient("correct"),
-    }
-
-
-def _cost(cell: CellSpec, energy: dict[str, str]) -> str:
-    """As `edgebed.trace.cost.task_cost` has it."""
-    reward = cell.reward
-    joules = f"(({energy['device_energy_j']}) + ({energy['server_energy_j']}))"
-    used = f" + {reward.energy!r} * {joules}" if reward.energy > 0 else ""
-    miss = f" + CASE WHEN r.met = 1 THEN 0.0 ELSE {reward.miss_penalty!r} END"
-    failed = reward.latency * cell.timeouts.task_s + reward.miss_penalty
-    return (
-        f"CASE WHEN r.origin = {AS_RECORDED} THEN b.cost "
-        f"WHEN r.origin < {NOT_DONE} THEN {reward.latency!r} * r.latency_s{used}{miss} "
-        f"WHEN r.outcome = {FAILED} THEN {failed!r} END"
-    )
