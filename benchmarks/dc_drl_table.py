@@ -23,7 +23,7 @@ ABOUT = (
 
 EXPLAINED = (
     "Informed policies know the true state and the cost equations. `quick`: DC-DRL with a third of the updates and "
-    "the earlier defaults (neuroevolution, slow targets). `first_settings`: as it was first tried."
+    "the earlier defaults (slow targets). `first_settings`: as it was first tried."
 )
 VARIANTS = {"dc_drl": BUDGETS, "quick": BUDGETS[:1], "first_settings": BUDGETS[:1], "ppo": BUDGETS}
 

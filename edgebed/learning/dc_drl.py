@@ -1,7 +1,6 @@
 """DC-DRL: distributed and collective deep reinforcement learning (Qiu et al. 2021).
 
-Several cells, each an environment with a DDPG agent of its own, learn one policy together. A generation, where
-``neuroevolution`` is on; by default cells only act, and the collective agent learns::
+Several cells, each an environment with a DDPG agent of its own, learn one policy together. A generation::
 
     every cell    starts from its own agent, or, if that was below the population's average, from the collective one;
                   is perturbed; trains on its own replay; acts for some episodes; is scored by their mean reward;
@@ -59,12 +58,12 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     episodes: Annotated[int, parameter("1", "episodes of a cell in a generation", ge=1)] = 1
     collective_updates: Annotated[
         float, parameter("1", "updates of the collective agent, a step of any cell", ge=0)
-    ] = 0.4
-    cell_updates: Annotated[float, parameter("1", "updates of a cell's agent, a step of its own", ge=0)] = 0.0
+    ] = 0.3
+    cell_updates: Annotated[float, parameter("1", "updates of a cell's agent, a step of its own", ge=0)] = 0.1
     neuroevolution: Annotated[
         Literal["gradient", "vanilla", "off"],
-        parameter("1", "gradient: as the paper; vanilla: without gradients; off: no perturbing, no ranking"),
-    ] = "off"
+        parameter("1", "gradient: as the paper; vanilla: without gradients; off: no perturbing, no ranking", "paper"),
+    ] = "gradient"
     mutation: Annotated[float, parameter("1", "standard deviation of the perturbation", ge=0)] = 0.0005
     merge_share: Annotated[
         float, parameter("1", "how much of the cells' merged change the collective agent takes over", ge=0, le=1)

@@ -33,12 +33,10 @@ SMALL: dict[str, Any] = {
     "batch": 16,
     "capacity": 2000,
     "cell_capacity": 1000,
-    "neuroevolution": "gradient",
-    "cell_updates": 0.1,
 }
 
 ALONE: dict[str, Any] = {"neuroevolution": "off", "cell_updates": 0.0}
-"""As is the default: the collective agent alone learns."""
+"""The collective agent alone learns."""
 
 
 def made(
