@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebed.errors import BadInput
-from edgebed.trace.runs import QUIET, import_duckdb, sql_file
+from edgebed.trace.runs import QUIET, import_duckdb, readable_tables, sql_file
 from edgebed.trace.schema import STAGES, TaskRecord, columns
 from orchestrator.calibration.traces import Trace, open_traces
 from orchestrator.plan_file import PlannedCell
@@ -148,25 +148,19 @@ def _rows_by_cell(trace: Trace) -> dict[str, tuple[int, ...]]:
     """
     path = trace.run.path / "tasks.parquet"
     duckdb = import_duckdb("replaying a run")
-    with duckdb.connect() as connection:
+    with readable_tables(trace.run.path), duckdb.connect() as connection:
         connection.execute(QUIET)
-        try:
-            described = connection.execute(f"DESCRIBE FROM read_parquet({sql_file(path)})").fetchall()
-            _check_columns(path, {name: kind for name, kind, *_ in described})
-            found = connection.execute(
-                "SELECT cell_id, count(*), count(*) FILTER (coalesce(reason, '') NOT IN ('not_run', 'not_needed')), "  # noqa: S608
-                f"count(*) FILTER ({_DECIDED}), count(*) FILTER ({_DECIDED} AND outcome = 'done'), "
-                f"count(*) FILTER ({_DECIDED} AND outcome = 'done' AND {is_timed_sql()}), "
-                "sum(latency_s + server_compute_s + arrived_s) "
-                f"FROM read_parquet({sql_file(path)}) GROUP BY cell_id"
-            ).fetchall()
-            epochs = sql_file(trace.run.path / "epochs.parquet")
-            connection.execute(f"SELECT max(len(observation)) FROM read_parquet({epochs})").fetchall()  # noqa: S608
-        except duckdb.Error as error:
-            raise BadInput(
-                f"{trace.run.path}: its tables cannot be read: {str(error).splitlines()[0]}; they are truncated or "
-                "foreign: take another copy, or seal the run again with `edgebed resume`"
-            ) from None
+        described = connection.execute(f"DESCRIBE FROM read_parquet({sql_file(path)})").fetchall()
+        _check_columns(path, {name: kind for name, kind, *_ in described})
+        found = connection.execute(
+            "SELECT cell_id, count(*), count(*) FILTER (coalesce(reason, '') NOT IN ('not_run', 'not_needed')), "  # noqa: S608
+            f"count(*) FILTER ({_DECIDED}), count(*) FILTER ({_DECIDED} AND outcome = 'done'), "
+            f"count(*) FILTER ({_DECIDED} AND outcome = 'done' AND {is_timed_sql()}), "
+            "sum(latency_s + server_compute_s + arrived_s) "
+            f"FROM read_parquet({sql_file(path)}) GROUP BY cell_id"
+        ).fetchall()
+        epochs = sql_file(trace.run.path / "epochs.parquet")
+        connection.execute(f"SELECT max(len(observation)) FROM read_parquet({epochs})").fetchall()  # noqa: S608
     told = trace.run.manifest.counts.get("planned")
     rows = sum(count for _, count, *_ in found) - trace.run.manifest.counts.get("unplanned", 0)
     if told is not None and rows != told:
