@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import msgspec
+import msgspec.inspect
 import numpy as np
 from numpy.typing import NDArray
 
@@ -284,7 +285,7 @@ def read_learner_config(spec: LearnerSpec, given: Mapping[str, Any]) -> Any:
         BadInput: one is unknown, of the wrong type, not finite or out of range; the allowed ones are named.
     """
     try:
-        settings = msgspec.convert(dict(given), spec.config)
+        settings = msgspec.convert(_worded(spec.config, given), spec.config)
     except msgspec.ValidationError as error:
         allowed = ", ".join(spec.config.__struct_fields__) or "none"
         raise BadInput(f"learner {spec.name}: {error}; its settings: {allowed}") from None
@@ -293,3 +294,15 @@ def read_learner_config(spec: LearnerSpec, given: Mapping[str, Any]) -> Any:
         if isinstance(value, float) and not np.isfinite(value):
             raise BadInput(f"learner {spec.name}: `{name}` is {value}, which is not finite")
     return settings
+
+
+def _worded(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with the word where YAML has read one that is allowed, ``off`` or ``on``, as false or true."""
+    found = dict(given)
+    for field in msgspec.inspect.type_info(kind).fields:  # type: ignore[attr-defined]
+        value = found.get(field.name)
+        plain = field.type.type if isinstance(field.type, msgspec.inspect.Metadata) else field.type
+        if isinstance(value, bool) and isinstance(plain, msgspec.inspect.LiteralType):
+            word = "on" if value else "off"
+            found[field.name] = word if word in plain.values else value
+    return found

@@ -208,6 +208,13 @@ def test_a_search_finds_what_the_critic_values_most_and_nothing_worse_than_the_a
     assert (value(best) >= of_all.max(axis=0) - 1e-6).mean() > 0.9
 
 
+def test_off_is_a_word_where_it_is_allowed_though_yaml_reads_it_as_false() -> None:
+    assert read_learner_config(DcDrl.spec, {"neuroevolution": False}).neuroevolution == "off"
+    for wrong in ({"neuroevolution": True}, {"encoding": False}):
+        with pytest.raises(BadInput, match=f"got `bool`.*{next(iter(wrong))}"):
+            read_learner_config(DcDrl.spec, wrong)
+
+
 def test_a_scenario_whose_devices_do_not_choose_is_refused() -> None:
     config = read_learner_config(DcDrl.spec, {})
     task = TrainingTask("dc_drl", config, "explaboff-3x2", {}, (0,), 100)
