@@ -20,6 +20,8 @@ from orchestrator.lab.teardown import take_down
 from tests.lab.running_lab import RunningLab, answer_of, bring_up, edgebed, eventually
 
 SECOND = "second"
+RAY_NETWORKS = "edgebed-ray"
+"""How the namespaces of tests/learning/ray_cluster.py are named, which may run beside these tests."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +38,7 @@ def listing() -> dict[str, list[str]]:
         mark for lab in others for mark in (f"edgebed-{lab.name}", f"edgebed-lab/{lab.name}", f"keeper {lab.name} ")
     ]
     marks += [mark for lab in others for mark in (lab.machine_interface, lab.prefix)]
+    marks.append(RAY_NETWORKS)
 
     def ours(items: Iterable[str]) -> list[str]:
         return sorted(item for item in items if not any(mark in item for mark in marks))
