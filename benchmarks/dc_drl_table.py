@@ -22,7 +22,7 @@ ABOUT = (
 )
 
 EXPLAINED = (
-    "Informed policies know the true state and the cost equations. `quick`: DC-DRL with a third of the updates and "
+    "Informed policies know the true state and the cost equations. `quick`: DC-DRL with six tenths of the updates and "
     "the earlier defaults (slow targets). `first_settings`: as it was first tried."
 )
 VARIANTS = {"dc_drl": BUDGETS, "quick": BUDGETS[:1], "first_settings": BUDGETS[:1], "ppo": BUDGETS}

@@ -58,8 +58,8 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     episodes: Annotated[int, parameter("1", "episodes of a cell in a generation", ge=1)] = 1
     collective_updates: Annotated[
         float, parameter("1", "updates of the collective agent, a step of any cell", ge=0)
-    ] = 0.3
-    cell_updates: Annotated[float, parameter("1", "updates of a cell's agent, a step of its own", ge=0)] = 0.1
+    ] = 0.15
+    cell_updates: Annotated[float, parameter("1", "updates of a cell's agent, a step of its own", ge=0)] = 0.05
     neuroevolution: Annotated[
         Literal["gradient", "vanilla", "off"],
         parameter("1", "gradient: as the paper; vanilla: without gradients; off: no perturbing, no ranking", "paper"),
@@ -84,7 +84,7 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     critic_rate: Annotated[float, parameter("1", "step size of the critic", "paper", gt=0)] = 1e-3
     last_rate: Annotated[float, parameter("1", "factor that the step sizes fall to until the end", gt=0, le=1)] = 0.1
     gamma: Annotated[float, parameter("1", "discount of a step", "paper", ge=0, lt=1)] = 0.9
-    tau: Annotated[float, parameter("1", "share by which targets follow at an update", gt=0, le=1)] = 0.05
+    tau: Annotated[float, parameter("1", "share by which targets follow at an update", gt=0, le=1)] = 0.02
     batch: Annotated[int, parameter("1", "samples an update", "paper", ge=1)] = 64
     actor_every: Annotated[int, parameter("1", "updates of the critic for one of the actor", "paper", ge=1)] = 1
     capacity: Annotated[int, parameter("1", "rows of the collective replay", ge=100)] = 65_000
