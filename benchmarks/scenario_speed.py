@@ -32,7 +32,7 @@ VOID_BELOW = 0.75
 PUBLISHED = {"dc-drl": 24_600.0, "ccm-s10": 2_990.0}
 """Environment steps per CPU-second of the published code, the higher figure where there are two."""
 
-BATCHES = {"dc-drl": (512, 1024, 2048, 4096), "ccm-s10": (64, 128, 256, 512)}
+BATCHES = {"dc-drl": (512, 1024, 2048, 4096), "ccm-s10": (128, 512, 1024, 2048)}
 EPISODES_CHECKED = 20
 Step = Callable[[], int]
 """Does some environment steps, and says how many."""
