@@ -94,10 +94,9 @@ signal() { # SIGNAL PROGRAM: to the supervisor, or, if that was killed, to what 
     fi
 }
 
-stop() { # SECONDS PROGRAM...
+await_end() { # SECONDS PROGRAM...
     tries=$(($1 * 50))
     shift
-    for program in "$@"; do signal TERM "$program"; done
     for program in "$@"; do
         while is_kept "$program" || is_ours "$(number "$program.pid")"; do
             tries=$((tries - 1))
@@ -105,17 +104,17 @@ stop() { # SECONDS PROGRAM...
             sleep 0.02
         done
     done
+}
+
+stop() { # SECONDS PROGRAM...
+    patience=$1
+    shift
+    for program in "$@"; do signal TERM "$program"; done
+    await_end "$patience" "$@"
     for program in "$@"; do signal KILL "$program"; done
     # A killed process ends only when the kernel next runs it.
-    tries=250
-    for program in "$@"; do
-        while is_kept "$program" || is_ours "$(number "$program.pid")"; do
-            tries=$((tries - 1))
-            [ "$tries" -gt 0 ] || break
-            sleep 0.02
-        done
-        rm -f "$program.pid" "$program.supervisor.pid"
-    done
+    await_end 5 "$@"
+    for program in "$@"; do rm -f "$program.pid" "$program.supervisor.pid"; done
 }
 
 keep() { # PROGRAM COMMAND...
