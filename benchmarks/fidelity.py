@@ -1,7 +1,8 @@
 """How far a calibrated profile is from the testbed: local hosts, fitted on some runs and validated on others.
 
-Fits a profile to a run with three policies and four seeds, then runs five policies (two of them new to the profile)
-with three other seeds, twice: no simulator can be held to less than the difference between these two repeats. Writes
+Fits a profile to three runs with three policies and two seeds each, and between them runs five policies (two of them
+new to the profile) with three other seeds, twice: no simulator can be held to less than the difference between these
+two repeats. In turns, because a machine that is faster for some minutes must not be so for the one or the other. Writes
 ``fidelity.md`` and ``fidelity.json``. Targets: median latency 5 %, 95 % latency 10 %, miss rate 3 points, energy 5 %,
 or the repeat difference where that is larger; the measured order of policies is kept.
 
@@ -9,7 +10,7 @@ or the repeat difference where that is larger; the measured order of policies is
 
 ``--realtime`` gives the testbed's programs real-time priority (root), for a machine that others use too. What they do
 to its caches and to cores that share a processor still slows it down, which the repeat difference shows. ``--reuse``
-takes the newest three runs in the folder instead of running anew.
+takes the newest five runs in the folder instead of running anew.
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ from orchestrator.shipped import LOCAL_HOSTS
 
 EXPERIMENT = "inventory/experiments/demo.yaml"
 TARGETS = {"median_latency": 0.05, "p95_latency": 0.10, "miss_rate": 0.03, "energy": 0.05}
+FITTED = "policies=[all_local, all_edge, greedy_latency]"
 PLANS = (
-    ("fit", "seeds=[1, 2, 3, 4]", "policies=[all_local, all_edge, greedy_latency]"),
+    ("fit", "seeds=[1, 2]", FITTED),
     ("check", "seeds=[11, 12, 13]", ""),
+    ("fit", "seeds=[3, 4]", FITTED),
     ("check", "seeds=[11, 12, 13]", ""),
+    ("fit", "seeds=[5, 6]", FITTED),
 )
 
 
@@ -48,24 +52,33 @@ def edgebed(*arguments: object, realtime: bool = False) -> dict[str, Any]:
 
 
 def run_all(runs: Path, hosts: Path, *, realtime: bool) -> list[dict[str, Any]]:
-    """The three runs, with the machine's load before each."""
+    """The runs in order of time, with the machine's load before each."""
     found = []
     for name, *changes in PLANS:
         load = os.getloadavg()[0]
         settings = [f"name=fidelity-{name}", "epochs=24", *(change for change in changes if change)]
         options = [part for setting in settings for part in ("--set", setting)]
         answer = edgebed("run", EXPERIMENT, "--hosts", hosts, "--runs", runs, *options, realtime=realtime)
-        found.append({"run": answer["run"], "done": answer["done"], "planned": answer["planned"], "load": load})
+        counts = {"done": answer["done"], "planned": answer["planned"]}
+        found.append({"kind": name, "run": answer["run"], "load": load} | counts)
     return found
 
 
 def newest(runs: Path) -> list[dict[str, Any]]:
     """The newest runs of both experiments, as `run_all` names them."""
-    fit = sorted((runs / "fidelity-fit").glob("2*"))[-1:]
-    check = sorted((runs / "fidelity-check").glob("2*"))[-2:]
-    if not fit or not check:
-        raise SystemExit(f"{runs} has no runs of fidelity-fit and fidelity-check; leave --reuse out")
-    return [{"run": str(run)} for run in (*fit, *check)]
+    found: list[dict[str, Any]] = []
+    for kind in ("fit", "check"):
+        count = sum(name == kind for name, *_ in PLANS)
+        there = sorted((runs / f"fidelity-{kind}").glob("2*"))[-count:]
+        if len(there) < count:
+            raise SystemExit(f"{runs} has fewer than {count} runs of fidelity-{kind}; leave --reuse out")
+        found += [{"kind": kind, "run": str(run)} for run in there]
+    return found
+
+
+def of_kind(runs: list[dict[str, Any]], kind: str) -> list[str]:
+    """The folders of the runs to be fitted to, or of those to be compared with."""
+    return [each["run"] for each in runs if each["kind"] == kind]
 
 
 def table(found: dict[str, Any]) -> str:
@@ -99,15 +112,16 @@ def _amount(metric: str, value: float, sign: str) -> str:
     return f"{100 * value:{sign}.1f} {'points' if metric in ABSOLUTE else '%'}"
 
 
-def page(found: dict[str, Any], runs: list[dict[str, Any]], machine_text: str, *, realtime: bool) -> str:
+def page(found: dict[str, Any], runs: list[dict[str, Any]], machine_text: str, hosts: Path, *, realtime: bool) -> str:
     """The whole page."""
     kept = found["ranking"]["pairs"] - len(found["ranking"]["broken"])
-    names = " and ".join(Path(each["run"]).name for each in runs[1:])
+    fitted, names = (" and ".join(Path(run).name for run in of_kind(runs, kind)) for kind in ("fit", "check"))
     priority = ", its programs at real-time priority because others used the machine too" if realtime else ""
     loads = ", ".join(f"{each['load']:.1f}" for each in runs if "load" in each)
     made = (
-        f"Made by `python -m benchmarks.fidelity` on {machine_text}{priority}. Fitted to {Path(runs[0]['run']).name} "
-        f"(three policies, four seeds), compared with {names} (five policies, three other seeds, the same plan twice)."
+        f"Made by `python -m benchmarks.fidelity` on the hosts of {hosts.name}, on {machine_text}{priority}. "
+        f"Fitted to {fitted} (three policies, two seeds each), compared with {names}, made between them (five "
+        "policies, three other seeds, the same plan twice)."
     )
     if loads:
         made += f" Load of the machine before each run: {loads}."
@@ -132,9 +146,9 @@ def main() -> int:
     options.runs.mkdir(parents=True, exist_ok=True)
     runs = newest(options.runs) if options.reuse else run_all(options.runs, options.hosts, realtime=options.realtime)
     profile = options.runs / "fidelity-profile.yaml"
-    edgebed("calibrate", runs[0]["run"], "-o", profile)
-    found = edgebed("validate", profile, *(each["run"] for each in runs[1:]))
-    text = page(found, runs, machine()["machine"], realtime=options.realtime)
+    edgebed("calibrate", *of_kind(runs, "fit"), "-o", profile)
+    found = edgebed("validate", profile, *of_kind(runs, "check"))
+    text = page(found, runs, machine()["machine"], options.hosts, realtime=options.realtime)
     (options.output / "fidelity.md").write_text(text)
     kept = {key: found[key] for key in ("errors", "policies", "ranking", "ranking_kept", "notices")}
     plain = {"machine": machine(), "runs": [Path(each["run"]).name for each in runs], **kept}
