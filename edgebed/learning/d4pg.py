@@ -30,7 +30,15 @@ from edgebed.learning.ddpg import Batch, Ddpg, DdpgSettings
 from edgebed.learning.encodings import Encoding
 from edgebed.learning.replay import Trajectory
 
-_MEANINGLESS = ("cell_updates", "neuroevolution", "mutation", "merge_share", "cell_capacity", "huber")
+_MEANINGLESS = (
+    "cell_updates",
+    "neuroevolution",
+    "mutation",
+    "merge_share",
+    "cell_capacity",
+    "huber",
+    "choice_temperature",
+)
 
 
 class D4pgConfig(DcDrlConfig, frozen=True):

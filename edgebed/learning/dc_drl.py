@@ -42,6 +42,7 @@ from edgebed.learning.encodings import Encoding, OneHot, PublishedTanh
 from edgebed.learning.evolution import below_average, merged, mutate, rank_weights
 from edgebed.learning.health import Health
 from edgebed.learning.noise import Counted, OrnsteinUhlenbeck, decayed, gumbel
+from edgebed.learning.pairwise import PairwiseDdpg
 from edgebed.learning.replay import RUNNING, TERMINATED, TRUNCATED, Replay, Trajectory
 from edgebed.learning.returns import adaptive_returns, fixed_returns
 from edgebed.simulation.base import Scenario
@@ -77,10 +78,14 @@ class DcDrlConfig(LearnerConfig, frozen=True):
         Literal["one_hot", "published_tanh"], parameter("1", "how decisions are written for actor and critic")
     ] = "one_hot"
     critic: Annotated[
-        Literal["per_device", "joint"], parameter("1", "a value for each device's costs, or one for their sum")
-    ] = "per_device"
+        Literal["pairwise", "per_device", "joint"],
+        parameter("1", "a value for each device's costs, linear in each choice or not, or one for their sum"),
+    ] = "pairwise"
+    choice_temperature: Annotated[
+        float, parameter("cost", "of the values of choices that the actor learns (pairwise alone)", gt=0)
+    ] = 0.1
     hidden: Annotated[tuple[int, ...], parameter("1", "sizes of the hidden layers", "paper")] = (400, 300)
-    actor_rate: Annotated[float, parameter("1", "step size of the actor", gt=0)] = 3e-4
+    actor_rate: Annotated[float, parameter("1", "step size of the actor", gt=0)] = 1e-3
     critic_rate: Annotated[float, parameter("1", "step size of the critic", "paper", gt=0)] = 1e-3
     last_rate: Annotated[float, parameter("1", "factor that the step sizes fall to until the end", gt=0, le=1)] = 0.1
     gamma: Annotated[float, parameter("1", "discount of a step", "paper", ge=0, lt=1)] = 0.9
@@ -101,7 +106,7 @@ class DcDrlConfig(LearnerConfig, frozen=True):
     score_penalty: Annotated[float, parameter("1", "weight of the scores' mean square in the actor's loss", ge=0)] = (
         1e-4
     )
-    huber: Annotated[float, parameter("1", "critic's errors above it count linearly", gt=0)] = 10.0
+    huber: Annotated[float, parameter("1", "critic's errors above it count linearly", gt=0)] = 1.0
     cost_knee: Annotated[float, parameter("1", "a task's cost above it counts by its logarithm", gt=0)] = 3.0
     noise: Annotated[float, parameter("1", "scale of Gumbel noise on scores (published_tanh: of OU noise)", ge=0)] = 0.3
     actor_noise: Annotated[float, parameter("1", "scale of Gumbel noise on scores in the actor's updates", ge=0)] = 0.3
@@ -121,6 +126,9 @@ class DcDrlConfig(LearnerConfig, frozen=True):
 
     def core(self, width: int, encoding: Encoding, seeds: Sequence[int], heads: int) -> Ddpg:
         """The networks of an agent, one a seed; arguments as `Ddpg`."""
+        if self.critic == "pairwise":
+            assert isinstance(encoding, OneHot), "see `DcDrl.check`"
+            return PairwiseDdpg(width, encoding, seeds, self.agent_settings(), self.choice_temperature)
         return Ddpg(width, encoding, seeds, self.agent_settings(), heads)
 
     def agent_settings(self) -> DdpgSettings:
@@ -132,6 +140,7 @@ class DcDrlConfig(LearnerConfig, frozen=True):
             tau=self.tau,
             huber=self.huber,
             score_penalty=self.score_penalty,
+            highest_value=0.0,  # costs are not negative
         )
 
 
@@ -155,7 +164,7 @@ class Agent:
             if config.encoding == "one_hot"
             else PublishedTanh(scenario.devices, choices)
         )
-        heads = scenario.devices if config.critic == "per_device" else 1
+        heads = 1 if config.critic == "joint" else scenario.devices
         width = scenario.devices * len(scenario.device_features) + len(scenario.shared_features)
         self.ddpg = config.core(width, self.encoding, task.seeds, heads)
         self.replay = Replay(len(task.seeds), capacity, config.priority_power if config.prioritised else None)
@@ -419,6 +428,13 @@ class DcDrl(Learner):
     @classmethod
     def check(cls, task: TrainingTask) -> None:
         """See `Learner.check`."""
+        config = task.config
+        assert isinstance(config, DcDrlConfig)
+        if config.critic == "pairwise" and config.encoding != "one_hot":
+            raise BadInput(
+                f"learner {task.learner}: critic=pairwise needs encoding=one_hot, not {config.encoding}; "
+                "set critic=per_device, or joint"
+            )
         scenario_of_choices(task, cls.spec.name)
 
     @property

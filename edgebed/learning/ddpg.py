@@ -32,6 +32,8 @@ class DdpgSettings:
         score_penalty: weight of the outputs' mean square in the actor's loss: keeps them where they have a gradient.
         largest_norm: largest norm of a gradient; None: no limit.
         last_bound: bound of the last layers' first weights.
+        highest_value: a head's target above it counts as it: rewards that are never positive have no positive values.
+            What a critic dreams up there spreads by its own targets otherwise. None: no limit.
     """
 
     hidden: tuple[int, ...] = (400, 300)
@@ -42,6 +44,7 @@ class DdpgSettings:
     score_penalty: float = 0.0
     largest_norm: float | None = None
     last_bound: float | None = 0.003
+    highest_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Losses:
 
     Attributes:
         critic: mean loss of the critic.
-        actor: mean of minus the critic's value of the actor's actions; None: the actor was left as it is.
+        actor: what the actor's step made smaller, minus the mean value of its actions; None: it was left as it is.
         critic_gradients, actor_gradients: a ``[S, ...]`` for each weight and bias.
         errors: of the critic's values before the update, ``abs(Q - y)``, mean over heads, ``[S, B]``.
         outputs: the actor's, ``[S, B, outputs]``.
@@ -98,16 +101,23 @@ class Ddpg:
         seeds: one an agent.
         settings: see `DdpgSettings`.
         heads: H, parts of the reward; values are their sum.
+        critic: takes observations and the encoding's inputs side by side, and gives H values; None: a perceptron.
     """
 
     def __init__(
-        self, observation_size: int, encoding: Encoding, seeds: Sequence[int], settings: DdpgSettings, heads: int = 1
+        self,
+        observation_size: int,
+        encoding: Encoding,
+        seeds: Sequence[int],
+        settings: DdpgSettings,
+        heads: int = 1,
+        critic: Ensemble | None = None,
     ) -> None:
         self.encoding, self.settings = encoding, settings
         actor_sizes = (observation_size, *settings.hidden, encoding.outputs)
         critic_sizes = (observation_size + encoding.inputs, *settings.hidden, heads)
         self.actor = Ensemble(actor_sizes, seeds, "actor", settings.last_bound)
-        self.critic = Ensemble(critic_sizes, seeds, "critic", settings.last_bound)
+        self.critic = critic or Ensemble(critic_sizes, seeds, "critic", settings.last_bound)
         self.target_actor, self.target_critic = self.actor.copy(), self.critic.copy()
         self._actor_adam = Adam(self.actor.learnable(), settings.actor_rate, settings.largest_norm)
         self._critic_adam = Adam(self.critic.learnable(), settings.critic_rate, settings.largest_norm)
@@ -144,10 +154,11 @@ class Ddpg:
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
-        """``returns + discount Q'(later, mu'(later))``, ``[S, B, H]``."""
+        """``returns + discount Q'(later, mu'(later))``, at most ``highest_value``, ``[S, B, H]``."""
         outputs = self.target_actor(batch.later) if batch.later_outputs is None else batch.later_outputs
         inputs = self.encoding.chosen(outputs)
-        return batch.returns + batch.discounts * self.target_critic(torch.cat([batch.later, inputs], dim=2))
+        found = batch.returns + batch.discounts * self.target_critic(torch.cat([batch.later, inputs], dim=2))
+        return found if self.settings.highest_value is None else found.clamp_(max=self.settings.highest_value)
 
     def _learn_values(self, batch: Batch, rate_scale: float) -> tuple[Tensor, list[Tensor], Tensor]:
         targets = self.targets(batch)
@@ -166,13 +177,16 @@ class Ddpg:
         self, observations: Tensor, noise: Tensor | None, rate_scale: float
     ) -> tuple[Tensor, list[Tensor], Tensor]:
         outputs = self.actor(observations)
-        inputs = self.encoding.differentiable(outputs if noise is None else outputs + noise)
-        losses = -self.values(observations, inputs).sum(dim=2).mean(dim=1)
+        losses = self._actor_losses(observations, outputs, noise)
         penalised = losses
         if self.settings.score_penalty:
             penalised = losses + self.settings.score_penalty * (outputs * outputs).mean(dim=(1, 2))
         gradients = self._actor_adam.step(penalised.sum(), self.settings.actor_rate * rate_scale)
         return losses.detach(), gradients, outputs.detach()
+
+    def _actor_losses(self, observations: Tensor, outputs: Tensor, noise: Tensor | None) -> Tensor:
+        inputs = self.encoding.differentiable(outputs if noise is None else outputs + noise)
+        return -self.values(observations, inputs).sum(dim=2).mean(dim=1)
 
     def state(self, prefix: str) -> State:
         """Copies of all networks and moments, by name."""

@@ -7,6 +7,8 @@ products, so a member learns what it would learn alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
+from typing import Self
 
 import numpy as np
 import torch
@@ -83,10 +85,9 @@ class Ensemble:
         """`tensors`, from now on with gradients."""
         return [one.requires_grad_() for one in self.tensors]
 
-    def copy(self) -> Ensemble:
+    def copy(self) -> Self:
         """Another ensemble with the same weights, without gradients."""
-        twin = object.__new__(Ensemble)
-        twin.sizes = self.sizes
+        twin = copy(self)
         twin.weights = [one.detach().clone() for one in self.weights]
         twin.biases = [one.detach().clone() for one in self.biases]
         return twin
