@@ -9,7 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.dc_drl_jobs import ABLATIONS, BUDGETS, INFORMED, REFERENCES, SEEDS, SHAPES, SIZES, TEST_EPISODES, jobs
+from benchmarks.dc_drl_jobs import (
+    ABLATION_STEPS,
+    ABLATIONS,
+    BUDGETS,
+    INFORMED,
+    REFERENCES,
+    SEEDS,
+    SHAPES,
+    SIZES,
+    TEST_EPISODES,
+    jobs,
+)
 from edgebed.simulation.intervals import t_interval
 
 MISSING = "missing"
@@ -22,10 +33,10 @@ ABOUT = (
 )
 
 EXPLAINED = (
-    "Informed policies know the true state and the cost equations. `quick`: DC-DRL with six tenths of the updates and "
-    "the earlier defaults (slow targets). `first_settings`: as it was first tried."
+    "Informed policies know the true state and the cost equations. `perceptron`: DC-DRL whose critic is any function "
+    "of state and decisions, as it was before."
 )
-VARIANTS = {"dc_drl": BUDGETS, "quick": BUDGETS[:1], "first_settings": BUDGETS[:1], "ppo": BUDGETS}
+VARIANTS = {"dc_drl": BUDGETS, "perceptron": BUDGETS[:1], "ppo": BUDGETS}
 
 Raw = dict[str, dict[str, Any]]
 
@@ -85,7 +96,7 @@ def _main(raw: Raw, known: list[Any]) -> list[str]:
 
 
 def _ablations(raw: Raw) -> list[str]:
-    steps = BUDGETS[0]
+    steps = ABLATION_STEPS
     base = raw.get(f"dc_drl-{steps // 1000}k-n10")
     lines = ["", f"## Ablations and baselines, N = 10, {steps // 1000} k interactions", ""]
     head = ["variant", "cost a task", "DC-DRL against it", "mean n", "fitness variance, first and last fifth"]
@@ -98,13 +109,13 @@ def _ablations(raw: Raw) -> list[str]:
 
 
 def _shapes(raw: Raw, known: list[Any]) -> list[str]:
-    lines = ["", f"## Shapes, N = 10, {BUDGETS[0] // 1000} k interactions", ""]
+    lines = ["", f"## Shapes, N = 10, {ABLATION_STEPS // 1000} k interactions", ""]
     head = ["", "scenario", "`dc_drl`", "`ppo`", "`all_local`", "`uniform_random`", "`greedy_sampled_100`"]
     lines += [_row(head), _row(["---"] * len(head))]
     for title, variants in SHAPES.items():
         for changes in (variants[0], {}, variants[1]):
             parameters = {"n": 10} | changes
-            cells = [_cell(_find(raw, learner, parameters, BUDGETS[0])) for learner in ("dc_drl", "ppo")]
+            cells = [_cell(_find(raw, learner, parameters, ABLATION_STEPS)) for learner in ("dc_drl", "ppo")]
             names = ("all_local", "uniform_random", "greedy_sampled_100")
             cells += [_number(_reference(known, parameters, name)) for name in names]
             setting = ", ".join(f"`{key}` {value:g}" for key, value in changes.items()) or "as it is"

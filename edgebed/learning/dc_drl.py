@@ -140,7 +140,8 @@ class DcDrlConfig(LearnerConfig, frozen=True):
             tau=self.tau,
             huber=self.huber,
             score_penalty=self.score_penalty,
-            highest_value=0.0,  # costs are not negative
+            # Costs are not negative. A pairwise critic has numbers for meetings that it has hardly seen.
+            highest_value=0.0 if self.critic == "pairwise" else None,
         )
 
 
