@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from edge_server.controller.asking import Asking
 from edge_server.controller.deciding import CentralPolicy
 from edge_server.controller.gathering import Gathering
 from edgebed.protocol.cells import CellSpec
@@ -18,7 +19,6 @@ class CurrentCell:
 
     Attributes:
         start: None until the orchestrator has started it.
-        asked_epoch, asked_s: what an external decider is to answer, and since when; -1 = nothing.
         is_concluded: how things stand after the last decision has been shown and noted.
         observations: of the newest decision, flat, by epoch.
     """
@@ -26,10 +26,9 @@ class CurrentCell:
     prepare: Prepare
     spec: CellSpec
     gathering: Gathering
+    asking: Asking
     policy: CentralPolicy | None
     start: Start | None = None
-    asked_epoch: int = -1
-    asked_s: float = 0.0
     is_concluded: bool = False
     observations: dict[int, list[float]] = field(default_factory=dict)
 

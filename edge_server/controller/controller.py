@@ -15,15 +15,16 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from edge_server.controller.asking import Asking, external_of, none_open, unattended
 from edge_server.controller.cell import CurrentCell
 from edge_server.controller.deciding import CentralPolicy, Decided
 from edge_server.controller.gathering import Gathering, flat, spec_of
+from edge_server.controller.senders import check_sender
 from edgebed.clock import Clock
 from edgebed.configuration import ControllerConfig
 from edgebed.errors import EdgebedError, ProtocolError
 from edgebed.protocol.cells import cell_from_plain
 from edgebed.protocol.front import Front, Session
-from edgebed.protocol.joint import decision_from, joint_message
 from edgebed.protocol.messages import (
     Acknowledge,
     ControlMessage,
@@ -136,13 +137,9 @@ class Controller:
         self._end_when_orphaned(now_s)
 
     def _handle(self, session: Session, message: ControlMessage, payload: zmq.Frame | None) -> None:
-        handler = self._handlers.get(type(message))
-        if handler is None or not _may_send(session.role, message):
-            text = f"{session.role} {session.name} may not send {type(message).__name__} to a controller"
-            self.front.reply_error(session.identity, ProtocolError(ErrorCode.UNEXPECTED, text))
-            return
         try:
-            handler(session, message, payload)
+            check_sender(session, message)
+            self._handlers[type(message)](session, message, payload)
         except ProtocolError as error:
             self.front.reply_error(session.identity, error)
 
@@ -200,9 +197,6 @@ class Controller:
     def _orchestrator(self) -> Session | None:
         return next((peer for peer in self.front.sessions.values() if peer.role is Role.ORCHESTRATOR), None)
 
-    def _external(self) -> Session | None:
-        return next((peer for peer in self.front.sessions.values() if peer.role is Role.EXTERNAL), None)
-
     def _members(self) -> list[Session]:
         assert self.cell is not None
         return [peer for peer in self.front.sessions.values() if self.cell.concerns(peer)]
@@ -251,7 +245,9 @@ class Controller:
                 ErrorCode.UNEXPECTED, f"this controller runs plan {self._config.plan_hash}, not {spec.plan_hash}"
             )
         if self.cell is None or self.cell.serial != message.serial:
-            self.cell = CurrentCell(message, spec, Gathering(spec_of(spec), spec.epochs), None)
+            gathering = Gathering(spec_of(spec), spec.epochs)
+            asking = Asking(self.front, spec.serial, gathering.spec, self._event)
+            self.cell = CurrentCell(message, spec, gathering, asking, None)
             self._make_policy(self.cell)
             for member in self._members():
                 self._tell_cell(member)
@@ -272,8 +268,8 @@ class Controller:
             return
         if not problem and cell.spec.placement == "controller" and cell.policy is None:
             problem = f"the policy {cell.spec.policy} cannot be made; see the controller's log"
-        if not problem and cell.spec.placement == "external" and self._external() is None:
-            _log.warning("cell %s waits for the program that decides it: nobody is connected as one", cell.spec.cell_id)
+        if not problem and cell.spec.placement == "external" and external_of(self.front) is None:
+            _log.warning(unattended(cell.spec.cell_id))
             return
         self.front.send(orchestrator, Ready(cell.serial, self._config.name, not problem, problem))
 
@@ -360,7 +356,7 @@ class Controller:
         observation = gathering.observation(epoch, now_s)
         cell.observations = {epoch: flat(observation)}
         if cell.spec.placement == "external":
-            self._ask_external(cell, joint_message(observation, cell.serial), epoch, now_s)
+            cell.asking.ask(observation, now_s)
             return
         if cell.policy is None:
             return
@@ -372,27 +368,11 @@ class Controller:
             return
         self._publish(cell, decided)
 
-    def _ask_external(self, cell: CurrentCell, message: msgspec.Struct, epoch: int, now_s: float) -> None:
-        external = self._external()
-        if external is None:
-            self._event("external_missing", {"epoch": epoch})
-            return
-        cell.asked_epoch, cell.asked_s = epoch, now_s
-        self.front.send(external, message)  # type: ignore[arg-type]
-
     def _on_joint_decide(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
         assert isinstance(message, JointDecide)
-        cell = self.cell
-        if cell is None or cell.serial != message.serial or message.epoch != cell.asked_epoch:
-            raise ProtocolError(ErrorCode.UNEXPECTED, f"no decision is open for epoch {message.epoch}")
-        try:
-            decision = decision_from(message, cell.gathering.spec)
-        except EdgebedError as error:
-            raise ProtocolError(ErrorCode.BAD_MESSAGE, str(error)) from None
-        cell.asked_epoch = -1
-        compute_s = self._clock.now_s() - cell.asked_s
-        version = message.policy_version or "external"
-        self._publish(cell, Decided(message.epoch, decision, version, "external", compute_s))
+        if self.cell is None:
+            raise none_open(message)
+        self._publish(self.cell, self.cell.asking.answered(message, self._clock.now_s()))
 
     def _on_weights(self, session: Session, message: msgspec.Struct, payload: zmq.Frame | None) -> None:
         """A learner has learned. Weights that do not fit are refused, and the old ones go on deciding."""
@@ -431,9 +411,8 @@ class Controller:
             return
         cell.is_concluded = True
         observation = cell.last_observation(now_s)
-        external = self._external()
-        if cell.spec.placement == "external" and external is not None:
-            self.front.send(external, joint_message(observation, cell.serial, is_last=True))
+        if cell.spec.placement == "external":
+            cell.asking.show_last(observation)
         row = EpochRecord(
             run_id=cell.spec.run_id,
             cell_id=cell.spec.cell_id,
@@ -460,15 +439,3 @@ class Controller:
         assert self.cell is not None
         row = EventRecord(t_s=self.cell.run_clock_s(at_s), host=self._config.name, kind=kind, detail=detail)
         self._outbox.append("event", self.cell.serial, row)
-
-
-_SENDERS: dict[Role, frozenset[type[msgspec.Struct]]] = {
-    Role.ORCHESTRATOR: frozenset({Prepare, Start, Stop, Acknowledge, Members, Weights}),
-    Role.DEVICE: frozenset({Ready, Status, Records, Observe}),
-    Role.SERVER: frozenset({Ready, Status, Records, Load}),
-    Role.EXTERNAL: frozenset({JointDecide}),
-}
-
-
-def _may_send(role: Role, message: ControlMessage) -> bool:
-    return type(message) in _SENDERS.get(role, frozenset())
