@@ -19,24 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
 import zmq
 
 from edgebed.clock import Clock, MonotonicClock
-from edgebed.configuration import Liveness, PeerAddress
+from edgebed.configuration import Liveness
 from edgebed.errors import BadInput, Problem
 from edgebed.protocol.cells import CellSpec, cell_from_plain
 from edgebed.protocol.joint import decision_message, observation_from
 from edgebed.protocol.messages import Error, JointObserve, Prepare, Role
-from edgebed.protocol.security import KeyPair, read_key_pair
 from edgebed.trace.manifest import read_manifest
 from edgebed.types import Decision, Observation, ObservationSpec
-from orchestrator.backends.assembly import local_state_root
 from orchestrator.backends.control import ControlLink
+from orchestrator.door import Door, find_door
 from orchestrator.plan_file import Plan
-from orchestrator.provision.credentials import EXTERNAL_KEY, Public
-from orchestrator.provision.deployment import RECORD_FILE
-from orchestrator.provision.layout import controller_name, state_name
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +41,8 @@ WAIT_S = 0.1
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is known of a running cell at a tick, and wants a decision within its ``timeouts.decision_s``.
+
+    In virtual time, which stands still meanwhile, within ``timeouts.prepare_s``.
 
     Attributes:
         cell: the cell: policy and its options, seed, reward, names of devices and servers.
@@ -57,22 +54,6 @@ class Question:
     spec: ObservationSpec
     observation: Observation
     is_last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """Where the controller of a run is, and the key that lets its decider in."""
-
-    address: PeerAddress
-    name: str
-    keys: KeyPair
-
-
-class _Deployed(msgspec.Struct):
-    """As much of `orchestrator.provision.deployment.RECORD_FILE` as is needed here."""
-
-    public: Public
-    endpoints: dict[str, str]
 
 
 class Decider:
@@ -145,6 +126,7 @@ class Decider:
             elif isinstance(message, JointObserve) and self._cell and self._cell[0].serial == message.serial:
                 cell, spec = self._cell
                 yield Question(cell, spec, observation_from(message, spec), message.is_last)
+                link.was_away()  # while the caller decided
             elif isinstance(message, Error):
                 _log.warning("the controller says: %s: %s", message.code, message.detail)
 
@@ -192,16 +174,3 @@ def is_running(run: Path) -> bool:
         return read_manifest(run).state == "running"
     except BadInput:
         return False
-
-
-def find_door(run: Path, plan: Plan) -> Door | None:
-    """Where the controller of a run is to be found; None while its programs are not up."""
-    folder = local_state_root() / state_name(plan.run_id, run) / ".orchestrator"
-    controller = controller_name(plan)
-    try:
-        record = msgspec.json.decode((folder / RECORD_FILE).read_bytes(), type=_Deployed)
-        keys = read_key_pair(folder / EXTERNAL_KEY)
-        address = PeerAddress(controller, record.endpoints[controller], record.public.keys[controller])
-    except (OSError, KeyError, msgspec.MsgspecError, BadInput):
-        return None
-    return Door(address, record.public.external, keys)

@@ -217,7 +217,7 @@ class Front(Generic[M]):
         if isinstance(message, Ping):
             self.send(session, Pong(message.sequence, message.sent_s, now_s, self._clock.now_s(), self.load()))
         elif isinstance(message, Bye):
-            self._end(session, message.reason or "left")
+            self.end(session, message.reason or "left")
         else:
             raise ProtocolError(ErrorCode.UNEXPECTED, f"a {type(message).__name__} is not for the listening side")
 
@@ -295,9 +295,10 @@ class Front(Generic[M]):
             return
         self._next_expiry_s = now_s + self._limits.heartbeat_s / 2
         for session in [session for session in self.sessions.values() if session.liveness.dead(now_s)]:
-            self._end(session, "silent")
+            self.end(session, "silent")
 
-    def _end(self, session: Session, reason: str) -> None:
+    def end(self, session: Session, reason: str) -> None:
+        """Hold a peer for gone, for this reason."""
         self._forget(session)
         self.on_left(session, reason)
 

@@ -224,6 +224,10 @@ class Link(Generic[M]):
         """Has the peer welcomed us, and is it not lost since?"""
         return self.state is LinkState.UP
 
+    def was_away(self) -> None:
+        """The owner has not looked for a while: until now that says nothing about the peer."""
+        self._liveness.heard(self.clock.now_s())
+
     @property
     def due_s(self) -> float:
         """When `tick` has something to do next, on the own clock."""

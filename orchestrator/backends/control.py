@@ -93,6 +93,10 @@ class ControlLink:
             yield message, None if payload is None else payload.bytes
         self._link.tick(self._clock.now_s())
 
+    def was_away(self) -> None:
+        """We have not looked for a while: until now that says nothing about the controller."""
+        self._link.was_away()
+
     def send(self, message: AnyMessage, payload: bytes | None = None) -> bool:
         """Send; False when the link is down."""
         return self._link.send(message, payload)

@@ -156,7 +156,7 @@ class Deployment:
             WorkFailed: with what failed on every host. What was started is left for `stop`.
         """
         self._content = content_of(self.plan)
-        _make_private(self._own_folder)
+        make_private(self._own_folder)
         self._credentials = make_credentials(self.plan, self.members)
         save_own(self._credentials, self._own_folder)
         self._on_every_host(self._prepare_host)
@@ -377,7 +377,7 @@ def _listens(member: Member) -> bool:
     return member.program != DEVICE_AGENT
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Make a folder, and those around it that are missing, for their owner alone."""
     for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
         missing.mkdir(mode=0o700, exist_ok=True)

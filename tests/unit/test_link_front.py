@@ -386,6 +386,18 @@ def test_a_silent_server_is_given_up_and_tried_again_with_growing_waits(wire: Wi
     assert wire.ups == [False, False]
 
 
+def test_who_was_away_does_not_take_that_for_silence(wire: Wire) -> None:
+    link = wire.connected()
+    wire.muted.append(link)
+    wire.clock.advance(2 * LIMITS.dead_after_s)
+    link.was_away()
+    link.tick(wire.clock.now_s())
+    assert (link.state, wire.losses) == (LinkState.UP, [])
+    wire.clock.advance(2 * LIMITS.dead_after_s)
+    link.tick(wire.clock.now_s())
+    assert wire.losses == ["edge was silent for 3 s"]
+
+
 def test_a_server_that_says_good_bye_is_lost_at_once(wire: Wire) -> None:
     link = wire.connected()
     endpoint = wire.front.endpoint
