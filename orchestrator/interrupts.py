@@ -11,6 +11,10 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Interrupted(Exception):
+    """Someone has asked to stop; nothing is wrong."""
+
+
 class Interrupts:
     """How often someone has asked to stop; once means in order, twice means at once.
 

@@ -26,8 +26,8 @@ from orchestrator import provenance
 from orchestrator.attempts import Attempts
 from orchestrator.backends.assembly import assemble
 from orchestrator.backends.hosts import HostsBackend
-from orchestrator.backends.session import Interrupted, Patience, Session
-from orchestrator.interrupts import Interrupts
+from orchestrator.backends.session import Patience, Session
+from orchestrator.interrupts import Interrupted, Interrupts
 from orchestrator.inventory import Host
 from orchestrator.plan_file import Plan
 from orchestrator.progress import Display, Tracker

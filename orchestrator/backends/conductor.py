@@ -9,8 +9,9 @@ from edgebed.protocol.cells import CellSpec, cell_to_plain
 from edgebed.protocol.messages import Prepare, Role, Start, Stop
 from orchestrator.attempts import Attempt, Attempts
 from orchestrator.backends.run_clock import RunClock
-from orchestrator.backends.session import NEXT_TO_NOTHING_S, Interrupted, Session
+from orchestrator.backends.session import NEXT_TO_NOTHING_S, Session
 from orchestrator.backends.watch import CellWatch, Watched
+from orchestrator.interrupts import Interrupted
 from orchestrator.retrieve import Recovered
 
 ALIVE_REACH_S = 0.5

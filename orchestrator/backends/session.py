@@ -25,7 +25,7 @@ from edgebed.protocol.messages import Error, Members, Ready, Records, Role
 from orchestrator.backends.control import ControlLink
 from orchestrator.backends.watch import CellWatch
 from orchestrator.collect import Collector
-from orchestrator.interrupts import Interrupts
+from orchestrator.interrupts import Interrupted, Interrupts
 from orchestrator.journal import Journal
 from orchestrator.provision.deployment import Deployment
 from orchestrator.provision.layout import Member
@@ -65,10 +65,6 @@ class Patience:
     drain_s: float = 10.0
     take_over_s: float = 3.0
     learner_s: float = 60.0
-
-
-class Interrupted(Exception):
-    """Someone has asked to stop; nothing is wrong."""
 
 
 class Session:

@@ -15,6 +15,7 @@ import numpy as np
 
 from edge_server.controller.deciding import CentralPolicy
 from edgebed.backend import Receipt, TaskOutcome, Turn
+from edgebed.errors import BadInput
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.ingredients import DONE, NOWHERE, OUTCOMES, REASONS, Ended
@@ -62,7 +63,13 @@ class SimulatedBackend(VirtualBackend["_Episode"]):
         Args:
             plan: the cell.
             report: called with each outcome.
+
+        Raises:
+            BadInput: a program outside is to decide, and nobody can come in here.
         """
+        if plan.placement == "external":
+            text = f"cell {plan.cell_id} is decided by a program outside, which `edgebed run` lets in"
+            raise BadInput(f"{text}; here the caller decides: reset, observe, submit")
         episode = _Episode(SimulatedCell(plan, self._testbed(plan), content=self._content))
         simulated = episode.simulated
         policy = CentralPolicy(plan, simulated.spec, self._content) if plan.placement == "controller" else None
@@ -126,7 +133,9 @@ class _Episode:
         seen = self._seen
         assert seen is not None
         by = DecidedBy.FALLBACK if decision is None else DecidedBy.EXTERNAL
-        executed, tasks = self.simulated.decide_jointly(seen, decision, by, "" if decision is None else POLICY_VERSION)
+        executed, tasks = self.simulated.decisions.jointly(
+            seen, decision, by, "" if decision is None else POLICY_VERSION
+        )
         asked = decision or executed
         same = np.array([executed.slot(slot) == asked.slot(slot) for slot in range(len(tasks))])
         return Receipt(seen.epoch, executed, same, tasks)

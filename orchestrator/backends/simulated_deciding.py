@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from device_agent.deciding import LocalPolicy, own_spec
+from edge_server.controller.deciding import Decided
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.ingredients import FloatArray, IndexArray
 from edgebed.types import DEVICE_ONLY, BoolArray, Decision, Float32Array, Observation, SlotDecision
+
+
+class JointDecider(Protocol):
+    """Decides for all devices at once: a policy of the controller, or a program outside that is asked."""
+
+    def decide(self, observation: Observation) -> Decided | None:
+        """What it decides; None: nothing in time."""
+
+    def restart(self) -> None:
+        """From now on it is asked by another process."""
 
 
 class OwnPolicies:

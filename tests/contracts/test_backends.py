@@ -12,6 +12,7 @@ import pytest
 from edgebed.backend import Backend
 from edgebed.backend_testing import check_backend
 from edgebed.backend_toy import ToyBackend, ToyPlan
+from edgebed.errors import BadInput
 from edgebed.protocol.cells import CellSpec, ChannelSettings, RewardSettings, Timeouts
 from orchestrator.backends.replayed import ReplayedBackend
 from orchestrator.backends.simulated import SimulatedBackend
@@ -62,6 +63,13 @@ CASES: dict[str, Case] = {
     "replayed": replayed("greedy_latency"),
     "replayed, everything on the devices": replayed("all_local"),
 }
+
+
+def test_a_simulated_cell_that_others_decide_is_not_run_without_them() -> None:
+    backend, plan = SimulatedBackend(hosts_of), cell(placement="external")
+    backend.open(plan)
+    with pytest.raises(BadInput, match="cell c is decided by a program outside, which `edgebed run` lets in"):
+        backend.run_cell(plan, lambda outcome: None)
 
 
 @pytest.mark.parametrize("name", CASES)
