@@ -44,10 +44,6 @@ def problems_of_simulation(experiment: Experiment, inventory: Inventory) -> Iter
         for rule in setting.faults:
             if text := why_not_simulated(rule, targets_of(inventory)):
                 yield Problem(text, key="faults", file=experiment.file)
-        for policy in experiment.policies:
-            if (policy.placement or setting.placement) == "external":
-                text = f"{policy.label} is decided by a program outside, which cannot keep up with virtual time"
-                yield Problem(f"{text}; run on hosts", key="placement", file=experiment.file)
     try:
         profile = given_profile(experiment.profile)
         if profile is not None:

@@ -14,7 +14,7 @@ import msgspec
 
 from edge_server.controller.deciding import CentralPolicy
 from edgebed.clock import Clock, MonotonicClock
-from edgebed.errors import EdgebedError
+from edgebed.errors import EdgebedError, WorkFailed
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.profile import Profile, write_profile
@@ -24,9 +24,10 @@ from edgebed.trace.segments import attempt_folder
 from orchestrator import provenance
 from orchestrator.attempts import Attempt, Attempts
 from orchestrator.backends.simulated_cell import SimulatedCell
+from orchestrator.backends.simulated_deciding import JointDecider
 from orchestrator.backends.simulated_rows import task_table, write_cell
 from orchestrator.columnar import ColumnWriter, Table
-from orchestrator.interrupts import Interrupts
+from orchestrator.interrupts import Interrupted, Interrupts
 from orchestrator.plan_file import Plan, PlannedCell
 from orchestrator.progress import Display, Standing
 from orchestrator.provision.content import content_of
@@ -39,6 +40,8 @@ from orchestrator.stopping import Stopping
 from workloads.files import file_name
 
 if TYPE_CHECKING:
+    from orchestrator.backends.simulated_door import SimulatedDoor
+    from orchestrator.backends.simulated_external import ExternalDecider
     from orchestrator.online.inline import InlineLearning
     from orchestrator.report.summary import Summary
 
@@ -142,6 +145,8 @@ class _Work:
         self._is_interrupted = False
         self._problem = ""
         self._summary: Summary | None = None
+        self._door: SimulatedDoor | None = None
+        self._external: ExternalDecider | None = None
 
     def go(self) -> None:
         """Run what is missing; how far that came is in the attempts."""
@@ -149,6 +154,7 @@ class _Work:
         self._manifest.software = provenance.software()
         self._save("running")
         try:
+            self._door = self._opened_door()
             for cell_id in self._attempts.missing:
                 if self._runner.interrupts.count:
                     self._is_interrupted = True
@@ -159,24 +165,62 @@ class _Work:
                 self._run_cell(self._cells[cell_id])
                 if self._is_interrupted:
                     return
+        except Interrupted:
+            self._is_interrupted = True
         except EdgebedError as error:
             self._problem = str(error)
             self._runner.display.note(self._problem)
 
     def _run_cell(self, cell: PlannedCell) -> None:
         attempt = self._attempts.begin(cell.cell_id)
-        attempt.run_clock_s, attempt.state = self._starts_s[cell.cell_id], "running"
+        start_s = self._starts_s[cell.cell_id]
         spec = cell.spec(attempt.serial, attempt.attempt)
         faults = self._plan.faults_of(cell.seed, cell.setting.name)
         testbed = self._testbeds[cell.setting.name]
-        simulated = SimulatedCell(spec, testbed, attempt.run_clock_s, self._content, faults=faults)
+        simulated = SimulatedCell(spec, testbed, start_s, self._content, faults=faults)
         policy = CentralPolicy(spec, simulated.spec, self._content) if spec.placement == "controller" else None
         learning = self._learning_of(spec, simulated, policy)
+        self._external = self._external_of(simulated, attempt)
+        attempt.run_clock_s, attempt.state = start_s, "running"
         gc.disable()  # millions of small objects and no cycles: looking for some takes a third of the time
         try:
-            self._run(simulated, policy, learning, attempt)
+            self._run(simulated, policy or self._external, learning, attempt)
+        except Interrupted:
+            self._stop(simulated, attempt)
         finally:
             gc.enable()
+
+    def _opened_door(self) -> SimulatedDoor | None:
+        """Where a program outside comes in; None when it has nothing to decide."""
+        missing = [self._cells[cell_id] for cell_id in self._attempts.missing]
+        if not any((cell.policy.placement or cell.setting.placement) == "external" for cell in missing):
+            return None
+        from orchestrator.backends.simulated_door import SimulatedDoor
+
+        return SimulatedDoor(self._folder, self._plan, self._runner.clock, self._runner.interrupts.read_fd)
+
+    def _external_of(self, simulated: SimulatedCell, attempt: Attempt) -> ExternalDecider | None:
+        """The program outside that decides a cell, once it is there; None when it is not its to decide.
+
+        Raises:
+            WorkFailed: it did not come.
+            Interrupted: someone has asked to stop.
+        """
+        if self._door is None or simulated.cell.placement != "external":
+            return None
+        from orchestrator.backends.simulated_external import ExternalDecider
+
+        self._progress.show(attempt.cell_id, 0, doing="preparing")
+        external = ExternalDecider(self._door, simulated, self._runner.interrupts, self._runner.clock)
+        try:
+            external.begin(self._runner.display.note)
+        except (Interrupted, WorkFailed) as error:
+            attempt.reason, attempt.state = str(error) or INTERRUPTED, "abandoned"
+            simulated.start_s = math.nan  # it has no place on the run clock
+            write_cell(self._writer, self._attempt_folder(attempt), simulated, -math.inf)
+            self._attempts.save(attempt)
+            raise
+        return external
 
     def _learning_of(
         self, spec: CellSpec, simulated: SimulatedCell, policy: CentralPolicy | None
@@ -189,16 +233,19 @@ class _Work:
         return learning_of(self._plan, spec, simulated, policy, self._content)
 
     def _run(
-        self, simulated: SimulatedCell, policy: CentralPolicy | None, learning: InlineLearning | None, attempt: Attempt
+        self, simulated: SimulatedCell, decider: JointDecider | None, learning: InlineLearning | None, attempt: Attempt
     ) -> None:
-        while simulated.step(policy):
+        while simulated.step(decider):
+            if self._door is not None:
+                self._door.turn()
             if learning is not None:
                 learning.turn()
             self._progress.show(attempt.cell_id, len(simulated.tasks) - simulated.undecided)
             if self._runner.interrupts.count:
-                self._stop(simulated, attempt)
-                return
-        simulated.conclude()
+                raise Interrupted
+        last = simulated.conclude()
+        if self._external is not None:
+            self._external.end(last)
         simulated.advance(math.inf)
         write_cell(self._writer, self._attempt_folder(attempt), simulated, math.inf)
         attempt.state = "complete"
@@ -208,6 +255,8 @@ class _Work:
     def _stop(self, simulated: SimulatedCell, attempt: Attempt) -> None:
         """Write down what is known of a cell that nobody waits for any more."""
         self._is_interrupted = True
+        if self._external is not None:
+            self._external.end(simulated.observe_end(), INTERRUPTED)
         attempt.stopped_s, attempt.reason, attempt.state = simulated.pipeline.now_s, INTERRUPTED, "abandoned"
         write_cell(self._writer, self._attempt_folder(attempt), simulated, attempt.stopped_s)
         self._attempts.save(attempt)
@@ -221,6 +270,8 @@ class _Work:
         self._writer.close()
         self._manifest.problems = [self._problem] if self._problem else []
         self._save(self._stopping.final_state(self._problem, is_interrupted=self._is_interrupted))
+        if self._door is not None:
+            self._door.close()
         counts = seal_columns(self._folder, [self._sealed(cell) for cell in self._cells.values()], self._not_run)
         self._summary = conclude_run(self._folder, self._plan, self._manifest, counts)
         self._runner.display.close()

@@ -48,7 +48,7 @@ class Timeouts(msgspec.Struct, forbid_unknown_fields=True):
     Attributes:
         decision_s: for a decision, from the tick; then the fallback policy decides.
         task_s: for a task's result, from its scheduled arrival; then the outcome is ``unknown``.
-        prepare_s: for a member to load and render.
+        prepare_s: for a member to load and render; in virtual time also for each answer of a program outside.
     """
 
     decision_s: Positive = 0.25

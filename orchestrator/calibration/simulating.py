@@ -37,7 +37,7 @@ def simulate(profile: Profile, trace: Trace, cells: frozenset[str], replica: int
             policies stay as they are.
 
     Raises:
-        BadInput: the profile lacks a host of the plan, or a cell cannot be simulated (an external decider).
+        BadInput: the profile lacks a host of the plan, or a program outside decided a cell.
         RunConflict: the weights of a learned policy are not what they were.
     """
     testbed = Testbed(profile, trace.plan.devices, trace.plan.edge_servers)
@@ -64,7 +64,7 @@ def _simulated(cell: PlannedCell, testbed: Testbed, content: Path, replica: int)
     spec = cell.spec(serial=1, attempt=1)
     if spec.placement == "external":
         raise BadInput(
-            f"cell {cell.cell_id}: an external program decided, which cannot be simulated; validate with other cells"
+            f"cell {cell.cell_id}: a program outside decided, which cannot be asked again; validate with other runs"
         )
     faults = cell.plan.faults_of(cell.seed, cell.setting.name)
     simulated = SimulatedCell(spec, testbed, content=content, replica=replica, faults=faults)

@@ -241,7 +241,7 @@ class Testbed:
         assert not list(self.state.glob("*"))
         left = {path.name for path in self.run_folder.iterdir()} - {
             "plan.yaml", "manifest.json", "report.html", "cells", "outside", "logs",
-            "tasks.parquet", "epochs.parquet", "samples.parquet", "events.parquet",
+            "tasks.parquet", "epochs.parquet", "samples.parquet", "events.parquet", "profile.yaml",
             "stop.json",
         }  # fmt: skip
         assert left == set()

@@ -373,7 +373,6 @@ def test_the_command_takes_a_profile_and_answers_in_one_line(
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"placement": "external", "policies": ["mine"]}, "decided by a program outside, which cannot keep up with"),
         (
             {"faults": [{"kind": "fill_disk", "host": "pi-1", "at_s": 1.0, "for_s": 1.0}]},
             "fill_disk is not simulated; leave it out, or run on hosts; simulated: kill, stop, reboot, cut_link, ",
