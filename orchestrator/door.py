@@ -57,8 +57,9 @@ def find_door(run: Path, plan: Plan) -> Door | None:
 
 
 def make_door_folder(run: Path, plan: Plan) -> Path:
-    """The folder of `door_folder`, made for its owner alone."""
+    """The folder of `door_folder`, for its owner alone, without what a run that was killed has left there."""
     folder = door_folder(run, plan)
+    take_down(folder)
     make_private(folder)
     return folder
 
