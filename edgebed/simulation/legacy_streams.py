@@ -26,21 +26,23 @@ class LegacyStreams:
     """
 
     def __init__(self, batch: int, block: int) -> None:
-        self._block = block
+        self.batch, self.block = batch, block
         self._doubles: FloatArray = np.empty((batch, block))
         self._next: NDArray[np.intp] = np.zeros(batch, np.intp)
         self._has_second: NDArray[np.bool_] = np.zeros(batch, np.bool_)
         self._seeds: NDArray[np.int64] = np.zeros(batch, np.int64)
         self._drawn: NDArray[np.int64] = np.zeros(batch, np.int64)
-        self._first = np.random.RandomState(0)  # draws every stream's first block
+        # One generator that draws every stream's first block: the old interface seeds it, the new one draws in place.
+        words = np.random.MT19937(0)
+        self._seeding, self._drawing = np.random.RandomState(words), np.random.Generator(words)
         self._later: dict[int, np.random.RandomState] = {}  # of those that needed more; making one is slow
 
     def seed(self, rows: Rows, seeds: NDArray[np.int64]) -> None:
         """Start these environments' streams over, as ``numpy.random.seed`` does."""
         width = self._doubles.shape[1]
         for row, seed in zip(self._numbers(rows), seeds.tolist(), strict=True):
-            self._first.seed(seed)
-            self._doubles[row] = self._first.random_sample(width)
+            self._seeding.seed(seed)
+            self._drawing.random(out=self._doubles[row])
             self._later.pop(row, None)
         self._seeds[rows] = seeds
         self._drawn[rows] = width
@@ -71,10 +73,10 @@ class LegacyStreams:
             doubles -= 0.5
             doubles *= doubles
             inside = doubles[:, ::2] + doubles[:, 1::2] < 0.25  # a radius of 0 does not count, but one in 2^106 is 0
-            fitting = np.cumsum(inside, axis=1, dtype=np.int32)
-            if (fitting[:, -1] >= pairs).all():
-                last = (fitting >= pairs[:, None]).argmax(axis=1)
-                return np.where(pairs > 0, last + 1, 0)
+            fitting = np.count_nonzero(inside, axis=1)
+            if (fitting >= pairs).all():
+                last = np.flatnonzero(inside)[np.cumsum(fitting) - fitting + pairs - 1]  # of all that fit, row by row
+                return np.where(pairs > 0, last - np.arange(0, inside.size, window) + 1, 0)
             window *= 2
 
     def _ahead(self, rows: Rows, count: int) -> FloatArray:
@@ -108,7 +110,7 @@ class LegacyStreams:
         return self._later[row].random_sample(count)
 
     def _widen(self, width: int) -> None:
-        more = width + self._block - self._doubles.shape[1]
+        more = width + self.block - self._doubles.shape[1]
         drawn = [self._more(row, more) for row in range(len(self._next))]
         self._doubles = np.concatenate([self._doubles, np.array(drawn)], axis=1)
 

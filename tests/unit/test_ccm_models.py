@@ -11,6 +11,7 @@ from edgebed.simulation.compute.units import finish_on_units_s
 from edgebed.simulation.energy.battery import charge_after_mj
 from edgebed.simulation.energy.frequency_law import computing_at_j
 from edgebed.simulation.legacy_streams import LegacyStreams
+from edgebed.simulation.scenarios.ccm import by_upload
 from edgebed.simulation.scenarios.ccm_admission import admitted
 
 INF = np.inf
@@ -45,6 +46,19 @@ class TestUnits:
         work = rng.exponential(1.0, (20, tasks))
         wait = finish_on_units_s(upload, work, 4, over_counts=False) - upload - work
         assert wait[:, 500:].mean() == pytest.approx(0.7455, rel=0.1)
+
+
+class TestOrder:
+    def test_by_time_however_little_it_differs_and_equal_ones_as_they_are(self) -> None:
+        next_s = np.nextafter(1.0, 2.0)
+        upload_s = np.array([[next_s, 1.0, INF, 0.5], [1.0, 1.0, 0.25, 1.0], [4.0, 3.0, 2.0, 1.0]])
+        assert by_upload(upload_s).T.tolist() == [[3, 1, 0, 2], [6, 4, 5, 7], [11, 10, 9, 8]]
+
+    def test_as_a_stable_sort_of_each_row(self) -> None:
+        upload_s = np.random.default_rng(2).choice([0.1, 0.2, 0.3, INF], (50, 10))
+        wanted = upload_s.argsort(axis=1, kind="stable") + 10 * np.arange(50)[:, None]
+        got = by_upload(upload_s).T
+        assert (got == wanted).all()
 
 
 class TestAdmission:

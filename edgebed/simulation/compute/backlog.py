@@ -14,4 +14,4 @@ def left_over_s(backlog_s: NDArray[np.float64], added_s: NDArray[np.float64], ep
     """
     left = backlog_s + added_s
     left -= epoch_s
-    return np.maximum(left, 0.0, out=left)
+    return left.clip(0.0, np.inf, out=left)  # several times as fast as `np.maximum` with a number

@@ -6,8 +6,8 @@ free first: ``finish = max(upload, earliest) + work``, and that unit is busy unt
 adds the work of *every* earlier task, one after another, to the unit that is then earliest, although that work is
 counted already. It over-counts; ``over_counts`` says whether to.
 
-Loops run over units and ranks, never over environments: the units are kept sorted, so that the earliest is the first,
-and a changed one is moved to its place by comparing neighbours.
+Loops run over ranks, never over environments: the units are kept sorted, so that the earliest is the first, and a
+changed one is put in its place by comparing neighbours, all units at once.
 """
 
 from __future__ import annotations
@@ -31,35 +31,38 @@ def finish_on_units_s(upload_s: FloatArray, work_s: FloatArray, units: int, over
         ``[R, K]``; infinite where there is no task.
     """
     finish_s: FloatArray = upload_s + work_s
-    ranks = upload_s.shape[1]
-    rows = np.flatnonzero(np.isfinite(upload_s[:, units])) if ranks > units else np.zeros(0, np.intp)
-    if len(rows):
-        upload, work = np.ascontiguousarray(upload_s[rows].T), np.ascontiguousarray(work_s[rows].T)
-        finish_s[rows, units:] = _finish_of_later_s(upload, work, units, over_counts).T
+    waits = np.isfinite(upload_s[:, units]) if upload_s.shape[1] > units else np.zeros(0, np.bool_)
+    if waits.any():
+        rows = slice(None) if waits.all() else np.flatnonzero(waits)
+        upload, work = np.array(upload_s[rows, units:].T, order="C"), np.ascontiguousarray(work_s[rows].T)
+        busy = np.sort(np.ascontiguousarray(finish_s[rows, :units]), axis=1).T.copy()
+        finish_s[rows, units:] = _finish_of_later_s(upload, work, busy, over_counts).T
     return finish_s
 
 
-def _finish_of_later_s(upload: FloatArray, work: FloatArray, units: int, over_counts: bool) -> FloatArray:
-    """``[K - U, R]``, of the tasks after the first U; arguments are ``[K, R]``."""
-    busy = list(np.sort(upload[:units] + work[:units], axis=0))
-    later = np.empty((len(upload) - units, upload.shape[1]))
-    for rank in range(units, len(upload)):
-        for earlier in range(rank if over_counts else 0):
-            _replace_earliest(busy, busy[0] + work[earlier])
-        np.maximum(upload[rank], busy[0], out=later[rank - units])
-        later[rank - units] += work[rank]
-        _replace_earliest(busy, later[rank - units].copy())
-    return later
+def _finish_of_later_s(upload: FloatArray, work: FloatArray, busy: FloatArray, over_counts: bool) -> FloatArray:
+    """``[K - U, R]``, of the tasks after the first U, in place of their uploads.
 
-
-def _replace_earliest(busy: list[FloatArray], until: FloatArray) -> None:
-    """Put ``until`` in the place of the earliest, and sort again; ``busy`` is ``[U]`` arrays ``[R]``, sorted.
-
-    Its arrays are passed on from place to place, and ``until`` becomes one of them: nothing is copied.
+    Args:
+        upload: ``[K - U, R]``; overwritten.
+        work: ``[K, R]``, of all tasks.
+        busy: ``[U, R]``, until when the units are, sorted; overwritten.
+        over_counts: as the published code does.
     """
-    spare = busy[0]
-    for unit in range(1, len(busy)):
-        np.minimum(until, busy[unit], out=spare)
-        np.maximum(until, busy[unit], out=busy[unit])
-        busy[unit - 1], spare, until = spare, until, busy[unit]
-    busy[-1] = until
+    units, spare = len(busy), np.empty_like(busy)
+    for rank, until in enumerate(upload, units):
+        for earlier in work[:rank] if over_counts else ():
+            earliest = np.add(busy[0], earlier, out=busy[0])
+            busy, spare = _earliest_replaced(busy, earliest, spare), busy
+        np.maximum(until, busy[0], out=until)
+        until += work[rank]
+        busy, spare = _earliest_replaced(busy, until, spare), busy
+    return upload
+
+
+def _earliest_replaced(busy: FloatArray, until: FloatArray, out: FloatArray) -> FloatArray:
+    """``busy``, ``[U, R]`` and sorted, with ``until`` in the place of the earliest, and sorted again."""
+    np.minimum(until, busy[1:], out=out[:-1])
+    out[-1] = until
+    np.maximum(out[1:], busy[1:], out=out[1:])
+    return out

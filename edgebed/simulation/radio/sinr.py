@@ -27,7 +27,7 @@ def interference_rates_bps(
     total_w = np.bincount(place.ravel(), weights=received_w.ravel(), minlength=batch * width)
     others_w: NDArray[np.float64] = total_w.astype(np.float64, copy=False).take(place, mode="clip")
     others_w -= received_w
-    np.maximum(others_w, 0.0, out=others_w)
+    others_w.clip(0.0, np.inf, out=others_w)  # several times as fast as `np.maximum` with a number
     others_w += channels.noise_w
     return shannon_bps(channels.bandwidth_hz, np.divide(received_w, others_w, out=others_w))
 

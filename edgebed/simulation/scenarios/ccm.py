@@ -23,6 +23,7 @@ from edgebed.simulation.base import (
     Heuristic,
     ScenarioSpec,
 )
+from edgebed.simulation.compute.fifo import arrival_order
 from edgebed.simulation.compute.units import finish_on_units_s
 from edgebed.simulation.energy.battery import MJ_PER_J, charge_after_mj
 from edgebed.simulation.energy.frequency_law import computing_at_j
@@ -30,7 +31,7 @@ from edgebed.simulation.episodes import EpisodicScenario, Rows, RowsStep
 from edgebed.simulation.legacy_streams import LegacyStreams
 from edgebed.simulation.radio.shannon import shannon_bps
 from edgebed.simulation.random_streams import FloatArray, stream_keys, uniforms
-from edgebed.simulation.scenarios.ccm_admission import admitted
+from edgebed.simulation.scenarios.ccm_admission import admitted, counts
 from edgebed.simulation.scenarios.ccm_heuristics import HEURISTICS
 from edgebed.simulation.scenarios.ccm_parameters import (
     CcmParameters,
@@ -105,13 +106,14 @@ class Ccm(EpisodicScenario):
         self.power_w: FloatArray = 10.0 ** ((self.constants.power_dbm - 30.0) / 10.0)
         self.gain: FloatArray = 10.0 ** (self.constants.gain_db / 10.0)
         self.cpu_hz: FloatArray = self.constants.cpu_ghz * 1e9
-        low = [settings.size_min_kib, settings.cycles_min_per_bit, settings.deadline_min_s]
-        high = [settings.size_max_kib, settings.cycles_max_per_bit, settings.deadline_max_s]
-        self._low: FloatArray = np.tile(np.array(low), self.devices)
-        self._span: FloatArray = np.tile(np.array(high) - np.array(low), self.devices)
+        self._low = (settings.size_min_kib, settings.cycles_min_per_bit, settings.deadline_min_s)
+        high = (settings.size_max_kib, settings.cycles_max_per_bit, settings.deadline_max_s)
+        self._span = tuple(most - least for most, least in zip(high, self._low, strict=True))
         self._seen = np.zeros((self.devices, 7), np.float32)  # what is seen of a device, with what never changes
         self._seen[:, 0], self._seen[:, 1] = self.constants.power_dbm, self.constants.gain_db
         self._seen[:, 6] = self.constants.cpu_ghz
+        a_step = 3 * self.devices + 4 / np.pi * self.devices  # on average; then some more, not to be short of a few
+        self._legacy = LegacyStreams(0, int(3 * self.devices + min(self.steps, 10) * a_step + 60))
         self.actions = ActionLayout(numbers=_ACTIONS)
         self.device_features, self.shared_features = features_of(settings), ()
 
@@ -124,27 +126,27 @@ class Ccm(EpisodicScenario):
 
     @property
     def size_kib(self) -> FloatArray:
-        """``[B, N]``, input of each device's task."""
-        return self._tasks[:, :, 0]
+        """``[B, N]``, input of each device's task; until the next step."""
+        size_kib: FloatArray = self._tasks[0]
+        return size_kib
 
     @property
     def deadline_s(self) -> FloatArray:
-        """``[B, N]``."""
-        return self._tasks[:, :, 2]
+        """``[B, N]``; until the next step."""
+        deadline_s: FloatArray = self._tasks[2]
+        return deadline_s
 
     @property
     def cycles(self) -> FloatArray:
         """``[B, N]``, work of each device's task."""
-        cycles: FloatArray = self._tasks[:, :, 0] * BITS_PER_KIB * self._tasks[:, :, 1]
-        return cycles
+        return _cycles(self._tasks[0], self._tasks[1])
 
     def _allocate(self, batch: int) -> None:
-        self._tasks: FloatArray = np.zeros((batch, self.devices, 3))
+        self._tasks: FloatArray = np.zeros((3, batch, self.devices))
         self._battery_mj: FloatArray = np.zeros((batch, self.devices))
         self._sums: FloatArray = np.zeros((4, batch))
-        if self.parameters.streams == "published":
-            a_step = 3 * self.devices + 4 / np.pi * self.devices  # on average; then some more, not to be short of a few
-            self._legacy = LegacyStreams(batch, int(3 * self.devices + min(self.steps, 10) * a_step + 60))
+        if self.parameters.streams == "published" and self._legacy.batch != batch:
+            self._legacy = LegacyStreams(batch, self._legacy.block)
 
     def _begin(self, rows: Rows) -> None:
         self._battery_mj[rows] = self.constants.battery_mj
@@ -168,19 +170,18 @@ class Ccm(EpisodicScenario):
             drawn = self._legacy.uniforms(rows, count)
         else:
             drawn = uniforms(stream_keys(self.seeds[rows], "tasks"), step * count, count)
-        drawn *= self._span
-        drawn += self._low
-        tasks = drawn.reshape(-1, self.devices, 3)
-        if isinstance(rows, slice):
-            self._tasks = tasks
-        else:
-            self._tasks[rows] = tasks
+        is_all = isinstance(rows, slice)
+        tasks = self._tasks if is_all else np.empty((3, len(drawn), self.devices))
+        for number, (low, span) in enumerate(zip(self._low, self._span, strict=True)):
+            np.multiply(drawn[:, number::3], span, out=tasks[number])
+            tasks[number] += low
+        if not is_all:
+            self._tasks[:, rows] = tasks
 
     def _advance(self, rows: Rows, actions: NDArray[Any]) -> RowsStep:
         settings = self.parameters
-        size_kib, cycles_per_bit, deadline_s = np.moveaxis(self._tasks[rows], 2, 0)
-        cycles = size_kib * BITS_PER_KIB
-        cycles *= cycles_per_bit
+        size_kib, cycles_per_bit, deadline_s = self._tasks[:, rows]
+        cycles = _cycles(size_kib, cycles_per_bit)
         frequency_hz = _fraction(actions[..., 1])
         frequency_hz *= self.cpu_hz
         time_s = cycles / frequency_hz
@@ -188,10 +189,10 @@ class Ccm(EpisodicScenario):
         uploads = self._uploads(size_kib, cycles, actions)
         time_s.ravel()[uploads.place] = uploads.finish_s
         energy_j.ravel()[uploads.place] = uploads.energy_j
-        np.minimum(time_s, settings.time_max_s, out=time_s)
+        time_s.clip(0.0, settings.time_max_s, out=time_s)  # with numbers, several times as fast as `np.minimum`
         lacking_j = self._discharge(rows, energy_j, time_s)
-        late_s = time_s - deadline_s
-        np.maximum(late_s, 0.0, out=late_s)
+        late_s = np.subtract(time_s, deadline_s, out=frequency_hz)
+        late_s.clip(0.0, np.inf, out=late_s)
         self._count(rows, time_s, energy_j, late_s, uploads.count)
         costs = self._costs(time_s, late_s, energy_j, lacking_j)
         if settings.streams == "published":
@@ -217,10 +218,13 @@ class Ccm(EpisodicScenario):
     def _costs(
         self, time_s: FloatArray, late_s: FloatArray, energy_j: FloatArray, lacking_j: FloatArray | None
     ) -> FloatArray:
+        """What the tasks cost; ``energy_j`` is overwritten."""
         costs = time_s + late_s
         costs *= self.parameters.time_weight
-        spent_j = energy_j if lacking_j is None else energy_j + lacking_j
-        costs += spent_j * self.parameters.energy_weight
+        if lacking_j is not None:
+            energy_j += lacking_j
+        energy_j *= self.parameters.energy_weight
+        costs += energy_j
         return costs
 
     def _admitted(self, size_kib: FloatArray, actions: NDArray[Any]) -> BoolArray:
@@ -234,38 +238,44 @@ class Ccm(EpisodicScenario):
         row = place // self.devices
         device = place - row * self.devices  # several times as fast as `divmod`
         count = np.bincount(row, minlength=len(cycles))
-        if not len(place):
-            return Uploads(place, count, np.zeros(0), np.zeros(0))
-        power_w = self.power_w[device] * _fraction(actions.take(place * actions.shape[2] + 2))
-        rate_bps = shannon_bps(settings.bandwidth_hz / settings.channels, power_w * self.gain[device])
-        upload_s = size_kib[row, device] * BITS_PER_KIB / rate_bps
-        work_s = cycles.take(place) / settings.unit_hz
-        column = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-        finish_s = self._serve(upload_s, work_s, row * int(count.max()) + column, (len(cycles), int(count.max())))
+        power_w = _fraction(actions.take(place * actions.shape[2] + 2, mode="clip"))
+        power_w *= self.power_w.take(device, mode="clip")
+        rate_bps = shannon_bps(settings.bandwidth_hz / settings.channels, power_w * self.gain.take(device, mode="clip"))
+        upload_s = size_kib.take(place, mode="clip")
+        upload_s *= BITS_PER_KIB
+        upload_s /= rate_bps
+        work_s = cycles.take(place, mode="clip")
+        work_s /= settings.unit_hz
+        finish_s = self._serve(upload_s, work_s, count) if len(place) else upload_s
         return Uploads(place, count, power_w * upload_s, finish_s)
 
-    def _serve(
-        self, upload_s: FloatArray, work_s: FloatArray, place: NDArray[np.intp], shape: tuple[int, int]
-    ) -> FloatArray:
-        """When uploads are finished; ``place`` says where each goes in a table of ``shape``, an environment a row."""
+    def _serve(self, upload_s: FloatArray, work_s: FloatArray, count: NDArray[np.intp]) -> FloatArray:
+        """When uploads, environment by environment, are finished; ``count`` says how many each has."""
         settings = self.parameters
-        upload, work = np.full(shape, np.inf), np.zeros(shape)
-        upload.ravel()[place], work.ravel()[place] = upload_s, work_s
-        order = upload.argsort(axis=1, kind="stable")
-        order += np.arange(0, upload.size, shape[1])[:, None]
+        shape = len(count), int(count.max())
+        if len(upload_s) == shape[0] * shape[1]:
+            exists: BoolArray | None = None
+            upload, work = upload_s.reshape(shape), work_s.reshape(shape)
+        else:
+            exists = np.arange(shape[1]) < count[:, None]
+            upload, work = np.full(shape, np.inf), np.zeros(shape)
+            upload[exists], work[exists] = upload_s, work_s
+        place = by_upload(upload)
         finish_s = np.empty(shape)
-        finish_s.ravel()[order] = finish_on_units_s(
-            upload.take(order), work.take(order), settings.units, settings.server_counting == "published"
-        )
-        served: FloatArray = finish_s.take(place)
-        return served
+        finish_s.ravel()[place] = finish_on_units_s(
+            upload.take(place, mode="clip").T,
+            work.take(place, mode="clip").T,
+            settings.units,
+            settings.server_counting == "published",
+        ).T
+        return finish_s.ravel() if exists is None else finish_s[exists]
 
     def _count(
         self, rows: Rows, time_s: FloatArray, energy_j: FloatArray, late_s: FloatArray, uploads: NDArray[np.intp]
     ) -> None:
         self._sums[0, rows] += time_s.sum(axis=1)
         self._sums[1, rows] += energy_j.sum(axis=1)
-        self._sums[2, rows] += np.count_nonzero(late_s, axis=1)
+        self._sums[2, rows] += counts(late_s > 0.0)
         self._sums[3, rows] += uploads
 
     def _own_metrics(self) -> dict[str, FloatArray]:
@@ -279,7 +289,8 @@ class Ccm(EpisodicScenario):
         devices = np.empty((self.batch, self.devices, len(self.device_features)), np.float32)
         devices[:] = self._seen
         devices[..., 2] = self._battery_mj
-        devices[..., 3:6] = self._tasks
+        for number, values in enumerate(self._tasks, 3):
+            devices[..., number] = values
         return BatchObservation(devices, np.zeros((self.batch, 0), np.float32))
 
     def decisions(self, actions: ActionArray) -> Decisions:
@@ -332,6 +343,23 @@ def _fraction(number: NDArray[Any]) -> FloatArray:
     share *= (1.0 - LEAST_FRACTION) / 2.0
     share += LEAST_FRACTION
     return share
+
+
+def _cycles(size_kib: FloatArray, cycles_per_bit: FloatArray) -> FloatArray:
+    cycles: FloatArray = size_kib * BITS_PER_KIB
+    cycles *= cycles_per_bit
+    return cycles
+
+
+def by_upload(upload_s: FloatArray) -> NDArray[np.int64]:
+    """Places of uploads in the flattened ``[R, K]`` array, by time, and equal ones as they are: ``[K, R]``."""
+    place = arrival_order(upload_s)
+    ordered = upload_s.take(place, mode="clip")
+    if (ordered[1:] < ordered[:-1]).any():  # some differ by so little that it took them for equal
+        order = upload_s.argsort(axis=1, kind="stable")
+        order += np.arange(0, upload_s.size, upload_s.shape[1])[:, None]
+        return order.T
+    return place
 
 
 SCENARIOS = (Ccm, CcmS100, CcmS100Lambda5)
