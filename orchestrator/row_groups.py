@@ -1,4 +1,4 @@
-"""Parquet files of one schema joined as they are: their row groups are copied, byte by byte, nothing is encoded anew.
+"""Parquet files joined as they are, rows after rows or columns beside columns: nothing is encoded anew.
 
 A file is ``PAR1``, the row groups, a footer that says where in the file each piece of them is, the footer's length,
 and ``PAR1``. So the pieces of several files can follow each other under one footer, with their places moved. Footers
@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from edgebed.errors import BadInput
 
@@ -22,8 +22,12 @@ _TRUE, _FALSE, _I8, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRU
 Struct = dict[int, tuple[int, Any]]
 """A field's type and value by its number; a list's value is its elements' type and the elements."""
 
-_ROWS, _GROUPS = 3, 4
-_GROUP_COLUMNS, _GROUP_PLACE, _GROUP_NUMBER = 1, 5, 7
+_SCHEMA, _ROWS, _GROUPS, _ORDERS = 2, 3, 4, 7
+_CHILDREN = 5
+"""Of the element of the schema that all columns are under."""
+_GROUP_COLUMNS, _GROUP_ROWS, _GROUP_PLACE, _GROUP_NUMBER = 1, 3, 5, 7
+_GROUP_SIZES = (2, 6)
+"""In bytes, before and after compression."""
 _CHUNK_PLACES, _CHUNK_FACTS = (2, 4, 6), 3
 _FACT_PLACES = (9, 10, 11, 14)
 """Of a column's pages, its index, its dictionary, its Bloom filter."""
@@ -82,20 +86,71 @@ def join_row_groups(footers: Sequence[Footer], target: Path) -> None:
     with target.open("wb") as file:
         file.write(_MAGIC)
         for footer in footers:
-            if footer.facts[2] != joined[2]:
+            if footer.facts[_SCHEMA] != joined[_SCHEMA]:
                 raise BadInput(f"{footer.path} has other columns than {footers[0].path}; seal the run again")
             moved_by = file.tell() - len(_MAGIC)
             groups += [_moved(group, moved_by, len(groups) + number) for number, group in enumerate(footer.groups)]
-            with footer.path.open("rb") as source:
-                source.seek(len(_MAGIC))
-                _copy(source, file, footer.begins_at - len(_MAGIC))
+            _copy_groups(footer, file)
         joined[_ROWS] = (_I64, sum(footer.rows for footer in footers))
         joined[_GROUPS] = (_LIST, (_STRUCT, groups))
-        written = _Writer().struct(joined)
-        file.write(written + len(written).to_bytes(4, "little") + _MAGIC)
+        _end(file, joined)
 
 
-def _copy(source: Any, target: Any, size: int) -> None:
+def join_columns(footers: Sequence[Footer], target: Path) -> None:
+    """Write a file with the columns of others, in their order; the rows are the same ones.
+
+    Raises:
+        BadInput: they have not as many rows in every row group.
+    """
+    joined = dict(footers[0].facts)
+    sizes = [[group[_GROUP_ROWS][1] for group in footer.groups] for footer in footers]
+    for footer, size in zip(footers, sizes, strict=True):
+        if size != sizes[0]:
+            raise BadInput(f"{footer.path} has other row groups than {footers[0].path}; start again")
+    parts = []
+    with target.open("wb") as file:
+        file.write(_MAGIC)
+        for footer in footers:
+            moved_by = file.tell() - len(_MAGIC)
+            parts.append([_moved(group, moved_by, number) for number, group in enumerate(footer.groups)])
+            _copy_groups(footer, file)
+        joined[_SCHEMA] = (_LIST, (_STRUCT, _schema_of(footers)))
+        joined[_GROUPS] = (_LIST, (_STRUCT, [_beside(groups) for groups in zip(*parts, strict=True)]))
+        if _ORDERS in joined:
+            joined[_ORDERS] = (_LIST, (_STRUCT, [each for footer in footers for each in footer.facts[_ORDERS][1][1]]))
+        _end(file, joined)
+
+
+def _schema_of(footers: Sequence[Footer]) -> list[Struct]:
+    """Of files side by side: a root with the columns of all."""
+    schemas: list[list[Struct]] = [footer.facts[_SCHEMA][1][1] for footer in footers]
+    root = schemas[0][0] | {_CHILDREN: (_I32, sum(schema[0][_CHILDREN][1] for schema in schemas))}
+    return [root, *(element for schema in schemas for element in schema[1:])]
+
+
+def _beside(groups: Sequence[Struct]) -> Struct:
+    """Row groups of the same rows as one."""
+    kind, _ = groups[0][_GROUP_COLUMNS][1]
+    found = dict(groups[0])
+    found[_GROUP_COLUMNS] = (_LIST, (kind, [column for group in groups for column in group[_GROUP_COLUMNS][1][1]]))
+    for size in _GROUP_SIZES:
+        if size in found:
+            found[size] = (_I64, sum(group[size][1] for group in groups))
+    return found
+
+
+def _copy_groups(footer: Footer, target: BinaryIO) -> None:
+    with footer.path.open("rb") as source:
+        source.seek(len(_MAGIC))
+        _copy(source, target, footer.begins_at - len(_MAGIC))
+
+
+def _end(file: BinaryIO, facts: Struct) -> None:
+    written = _Writer().struct(facts)
+    file.write(written + len(written).to_bytes(4, "little") + _MAGIC)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
     while size > 0:
         piece = source.read(min(size, shutil.COPY_BUFSIZE))  # type: ignore[attr-defined]
         if not piece:

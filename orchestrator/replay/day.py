@@ -19,7 +19,6 @@ from edgebed.simulation.testbed.ingredients import FloatArray, IndexArray
 from edgebed.trace.runs import sql_file, sql_text
 from edgebed.types import BoolArray
 from orchestrator.plan_file import PlannedCell
-from orchestrator.replay.ahead import one_ahead
 from orchestrator.replay.reading import PLAIN, Reader, fields_of
 from orchestrator.replay.source import Day, Source
 from orchestrator.replay.spill import Spill
@@ -137,6 +136,13 @@ class RecordedDay:
         ).fetchone()
         assert counted is not None
         self.tasks, splits, begin_s, last, self.first_row, self.last_row = counted
+        self._strangers = [
+            name
+            for (name,) in connection.execute(
+                f"SELECT DISTINCT device_id FROM src WHERE {self._is_own} "  # noqa: S608
+                "AND device_id NOT IN (SELECT name FROM device) ORDER BY device_id"
+            ).fetchall()
+        ]
         self.is_plain = splits == 0
         self.epochs = max(record.setting.epochs, 0 if last is None else last + 1)
         self._batch_epochs = max(1, math.floor(BATCH_TASKS * self.epochs / max(1, self.tasks)))
@@ -152,9 +158,10 @@ class RecordedDay:
         file = sql_file(self.source.tasks_file)
         names = ", ".join(sql_text(cell.cell_id) for cell in self.day.cells)
         connection.execute(
-            "CREATE OR REPLACE VIEW src AS SELECT *, file_row_number AS row, substr(task_id, len(cell_id) + 2) AS key "  # noqa: S608
-            f"FROM read_parquet({file}, file_row_number = true) WHERE cell_id IN ({names})"
+            "CREATE OR REPLACE VIEW recorded AS SELECT *, file_row_number AS row, "  # noqa: S608
+            f"substr(task_id, len(cell_id) + 2) AS key FROM read_parquet({file}, file_row_number = true)"
         )
+        connection.execute(f"CREATE OR REPLACE VIEW src AS FROM recorded WHERE cell_id IN ({names})")
 
     @property
     def _is_own(self) -> str:
@@ -162,16 +169,18 @@ class RecordedDay:
         own = sql_text(self.record.cell_id)
         return f"cell_id = {own} AND arrived_s IS NOT NULL AND NOT list_contains(flags, 'unplanned')"
 
+    @property
+    def is_replayed(self) -> str:
+        """Condition on a row of the recorded table that it is a task of this day: of the record, and of a device."""
+        names = ", ".join(sql_text(name) for name in self._strangers)
+        return f"{self._is_own} AND epoch >= 0" + (f" AND device_id NOT IN ({names})" if names else "")
+
     def _put_aside(self) -> None:
         """Read the day, and put its tasks aside by epochs."""
         others = [cell.cell_id for cell in self.day.cells if cell.cell_id != self.record.cell_id]
-        # Read in a thread of its own, and so on a connection of its own.
-        with self._connection.cursor() as connection:
-            reader = Reader(
-                connection, self.source.tasks_file, self.day.seed, self._is_own, others=others, servers=self.servers
-            )
-            for columns in one_ahead(reader.columns()):
-                self._aside.add(columns, columns["epoch"] // self._batch_epochs)
+        reader = Reader(self._connection, self.source.tasks_file, self.day.seed, self.is_replayed, others, self.servers)
+        for columns in reader.columns():
+            self._aside.add(columns, columns["epoch"] // self._batch_epochs)
 
     def _start_s(self, begin_s: float) -> float:
         """When the cell began: a task's arrival on the run clock, less its planned offset.

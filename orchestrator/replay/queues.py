@@ -23,11 +23,11 @@ from edgebed.simulation.testbed.ingredients import (
     Ingredients,
     Layout,
 )
-from edgebed.simulation.testbed.lane import DEVICE_SMOOTHING, NOT_STARTED, SERVER_SMOOTHING, TIMEOUT
+from edgebed.simulation.testbed.lane import NOT_STARTED, TIMEOUT
 from edgebed.simulation.testbed.pipeline import Load
-from edgebed.types import BoolArray
 from orchestrator.replay.endings import ended_away, ended_here
-from orchestrator.replay.open_tasks import OpenTasks, smooth, sum_by, turns_of
+from orchestrator.replay.knowledge import Knowledge
+from orchestrator.replay.open_tasks import OpenTasks, turns_of
 from orchestrator.replay.workers import Workers
 
 _NEVER = math.inf
@@ -86,12 +86,10 @@ class SteadyQueues:
         devices, servers = lanes * layout.devices, lanes * layout.servers
         self._devices, self._servers = devices, servers
         self._here, self._away = _here(), _away()
+        self._knowledge = Knowledge(layout, lanes, self._here, self._away)
         self._executor_free_s = np.zeros(devices)
         self._uplink_free_s = np.zeros(devices * layout.servers)
         self._workers = Workers(layout.workers * lanes)
-        self._device_frame_s = np.tile(np.array(layout.device_frame_s, np.float64), lanes)
-        self._server_frame_s = np.tile(np.array(layout.server_frame_s, np.float64), lanes)
-        self._measured_bps = np.zeros(devices)
         self._held = np.zeros(servers, np.int64)
 
     @property
@@ -141,8 +139,7 @@ class SteadyQueues:
         self._upload(self._now_ready(self._away, last_s))
         self._serve(last_s)
         self._check_room(last_s)
-        self._learn_here(last_s)
-        self._learn_there(last_s)
+        self._knowledge.learn(last_s)
         ended = self._take_ended(last_s)
         self.now_s = until_s if math.isfinite(until_s) else max(self.now_s, float(ended.known_s.max(initial=0.0)))
         return ended
@@ -261,34 +258,6 @@ class SteadyQueues:
         tasks = self._away
         return np.where(np.isfinite(tasks["served_s"]), tasks["served_s"], tasks["drop_s"])
 
-    # -- running means and ends ---------------------------------------------------------------------------------------
-
-    def _learn_here(self, until_s: float) -> None:
-        """Bring the running means of the devices' speeds up to now."""
-        tasks = self._here
-        done = np.flatnonzero(tasks["leave_s"] <= until_s)
-        leave_s = tasks["leave_s"][done]
-        each_s = (leave_s - tasks["begin_s"][done]) / tasks.code("frames")[done]
-        smooth(self._device_frame_s, tasks.code("device")[done], leave_s, each_s, DEVICE_SMOOTHING)
-
-    def _learn_there(self, until_s: float) -> None:
-        """Bring the running means of the servers' speeds and the uplinks' rates up to now."""
-        tasks = self._away
-        is_answered = tasks.code("outcome") == DONE
-        there = np.flatnonzero(is_answered & (tasks["served_s"] <= until_s) & ~tasks.mark("is_learned"))
-        tasks.mark("is_learned")[there] = True
-        served_s = tasks["served_s"][there]
-        each_s = (served_s - tasks["serve_s"][there]) / tasks.code("frames")[there]
-        smooth(self._server_frame_s, tasks.code("server")[there], served_s, each_s, SERVER_SMOOTHING)
-        back = np.flatnonzero(is_answered & (tasks["known_s"] <= until_s) & (tasks["uplink_s"] > 0))
-        rate_bps = 8.0 * tasks["bytes"][back] / tasks["uplink_s"][back]
-        key, at_s = tasks.code("device")[back], tasks["known_s"][back]
-        first = self._measured_bps[key] == 0
-        if first.any():  # the first measurement is taken as it is, and moving towards itself changes nothing
-            order = back[first][np.argsort(at_s[first], kind="stable")][::-1]
-            self._measured_bps[tasks.code("device")[order]] = 8.0 * tasks["bytes"][order] / tasks["uplink_s"][order]
-        smooth(self._measured_bps, key, at_s, rate_bps, DEVICE_SMOOTHING)
-
     def _take_ended(self, until_s: float) -> Ended:
         parts = []
         for tasks, ended_of in ((self._here, ended_here), (self._away, ended_away)):
@@ -302,72 +271,9 @@ class SteadyQueues:
         self._held = np.bincount(away.code("server")[at], minlength=self._servers)
         return Ended.joined(parts) if parts else Ended.nobody()
 
-    # -- what hosts know of themselves --------------------------------------------------------------------------------
-
     def load(self) -> Load:
         """The state of the queues now, as `edgebed.simulation.testbed.pipeline.Pipeline.load` has it."""
-        waiting, busy, elapsed_s = self._executors()
-        frame_s = self._device_frame_s
-        tasks, now_s = self._away, self.now_s
-        device, server, size = tasks.code("device"), tasks.code("server"), tasks["bytes"]
-        is_placed = tasks.mark("is_placed") & (tasks["drop_s"] > now_s)
-        before = is_placed & (tasks["begin_s"] > now_s)
-        begun = is_placed & ~before
-        uploading = begun & (tasks["received_s"] > now_s)
-        # Whoever is served when its time-out comes is still held, though nobody waits for it any more.
-        serving = (tasks["serve_s"] <= now_s) & (tasks["served_s"] > now_s)
-        queued = begun & ~uploading & (tasks["serve_s"] > now_s)
-        return Load(
-            device_queue_delay_s=self._devices_of(waiting * frame_s + np.maximum(0.0, busy * frame_s - elapsed_s)),
-            device_frame_s=self._devices_of(frame_s.copy()),
-            uplink_queue_bytes=self._devices_of(sum_by(device, size, before, self._devices) + self._unsent(begun)),
-            measured_bps=self._devices_of(self._measured_bps.copy()),
-            device_is_busy=self._devices_of((busy > 0).astype(np.float64)),
-            server_tasks=self._servers_of(self._held.astype(np.float64)),
-            server_queue_delay_s=self._servers_of(self._server_delay_s(queued, serving)),
-            server_frame_s=self._servers_of(self._server_frame_s.copy()),
-            server_busy_workers=self._servers_of(self._count(serving)),
-            uploading_bytes=self._servers_of(sum_by(server, size, uploading, self._servers)),
-            channel_uploads=np.zeros((self.lanes, self.layout.servers, self.layout.channels)),
-        )
-
-    def _executors(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Of each device: the frames that wait, those that are computed, and for how long they have been."""
-        tasks, now_s = self._here, self.now_s
-        device, frames = tasks.code("device"), tasks.code("frames")
-        is_placed = tasks.mark("is_placed") & (tasks["drop_s"] > now_s)
-        before = is_placed & (tasks["begin_s"] > now_s)
-        during = is_placed & ~before & (tasks["leave_s"] > now_s)
-        waiting = sum_by(device, frames, before, self._devices)
-        busy = sum_by(device, frames, during, self._devices)
-        elapsed_s = sum_by(device, now_s - tasks["begin_s"], during, self._devices)
-        return waiting, busy, elapsed_s
-
-    def _unsent(self, begun: BoolArray) -> FloatArray:
-        """Bytes of uploads under way that are not handed to the network yet, of each device."""
-        tasks, now_s = self._away, self.now_s
-        rows = np.flatnonzero(begun & (tasks["leave_s"] > now_s) & (tasks["hold_s"] > 0))
-        left = 1.0 - (now_s - tasks["begin_s"][rows]) / tasks["hold_s"][rows]
-        unsent_bytes = np.maximum(0.0, left) * tasks["bytes"][rows]
-        return np.bincount(tasks.code("device")[rows], unsent_bytes, self._devices).astype(np.float64, copy=False)
-
-    def _server_delay_s(self, queued: BoolArray, serving: BoolArray) -> FloatArray:
-        tasks, frame_s, rows = self._away, self._server_frame_s, np.flatnonzero(serving)
-        server, frames = tasks.code("server"), tasks.code("frames")
-        left_s = frame_s[server[rows]] * frames[rows] - (self.now_s - tasks["serve_s"][rows])
-        total_s = sum_by(server, frames, queued, self._servers) * frame_s
-        total_s += np.bincount(server[rows], np.maximum(0.0, left_s), self._servers)
-        workers = np.tile(np.array(self.layout.workers, np.float64), self.lanes)
-        return np.where(self._count(queued | serving) >= workers, total_s / workers, 0.0)
-
-    def _count(self, where: BoolArray) -> FloatArray:
-        return np.bincount(self._away.code("server")[where], minlength=self._servers).astype(np.float64)
-
-    def _devices_of(self, values: FloatArray) -> FloatArray:
-        return values.reshape(self.lanes, self.layout.devices)
-
-    def _servers_of(self, values: FloatArray) -> FloatArray:
-        return values.reshape(self.lanes, self.layout.servers)
+        return self._knowledge.load(self.now_s, self._held)
 
 
 def _end(tasks: OpenTasks, rows: IndexArray, outcome: int, reason: int, known_s: FloatArray) -> None:

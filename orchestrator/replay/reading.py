@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from edgebed.errors import BadInput
 from edgebed.simulation.testbed.ingredients import OUTCOMES
 from edgebed.trace.runs import sql_text
 from edgebed.types import Site
+from orchestrator.replay.ahead import side_by_side
 from orchestrator.replay.source import is_timed_sql, timed_sql
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ _AT_SERVER = {
     "er": ("row", "i8"),
 }
 """What a task has for each server, by the beginning of the column's name; the server's number follows."""
+
+_DEVICE = -2
+"""As a place where tasks are executed; servers have their numbers."""
 
 _TYPES = {"i8": ("BIGINT", str(NO_ROW)), "f8": ("DOUBLE", "'nan'"), "?": ("BOOLEAN", "false")}
 """What a column is in SQL, and what stands where nothing is known."""
@@ -84,13 +89,17 @@ class Reader:
         for name, kind in fields_of(len(self.servers)).items():
             sql_type, unknown = _TYPES[kind]
             parts.append(f"coalesce(CAST({expressions[name]} AS {sql_type}), {unknown}) AS {name}")
-        for some in self._some_devices():
-            found: dict[str, NDArray[Any]] = self.connection.execute(
-                f"SELECT {', '.join(parts)} FROM (FROM src WHERE {self.is_own} AND epoch >= 0 AND {some}) AS src "  # noqa: S608
-                f"JOIN device ON device.name = src.device_id {self._joins(some)}"
-            ).fetchnumpy()
+        for found in side_by_side(partial(self._read, ", ".join(parts)), self._some_devices()):
             self._check_once(found["row"])
             yield found
+
+    def _read(self, chosen: str, some: str) -> dict[str, NDArray[Any]]:
+        with self.connection.cursor() as connection:  # a connection is of one thread
+            found: dict[str, NDArray[Any]] = connection.execute(
+                f"SELECT {chosen} FROM ({self._with_place} WHERE {self.is_own} AND {some}) AS src "  # noqa: S608
+                f"JOIN device ON device.name = src.device_id {self._joins(some)}"
+            ).fetchnumpy()
+        return found
 
     def _check_once(self, row: NDArray[np.int64]) -> None:
         if (row[1:] > row[:-1]).all() or len(np.unique(row)) == len(row):
@@ -121,7 +130,7 @@ class Reader:
         Ingredients are those of the first cell that recorded the task at that site: the record's own, then the others.
         """
         tables = ["src", *(f"c{number}" for number in range(len(self.others)))]
-        here = [_was_at("device", table) for table in tables]
+        here = [f"{table}.was_at = {_DEVICE}" for table in tables]
         found = {name: f"src.{name}" for name in ("row", "epoch", "frames", "arrived_s", "deadline_s", "decision_s")}
         found |= {
             "slot": "device.slot",
@@ -138,23 +147,25 @@ class Reader:
             "device_s": _first(here, [f"{table}.device_compute_s" for table in tables]),
             "dr": _first(here, [f"{table}.row" for table in tables]),
         }
-        for index, name in enumerate(self.servers):
-            there = [f"{_was_at('edge', table)} AND {table}.server = {sql_text(name)}" for table in tables]
+        for index in range(len(self.servers)):
+            there = [f"{table}.was_at = {index}" for table in tables]
             for short, (column, _) in _AT_SERVER.items():
                 found[f"{short}{index}"] = _first(there, [f"{table}.{column}" for table in tables])
         return found
 
+    @property
+    def _with_place(self) -> str:
+        """The rows, and in ``was_at`` the site that recorded all that its task took there: `_DEVICE` or a server."""
+        here, there = (f"site = '{site}' AND {timed_sql(site)}" for site in ("device", "edge"))
+        where = f"CASE WHEN {here} THEN {_DEVICE} WHEN {there} THEN {_code('server', self.servers)} END"
+        return f"SELECT *, CASE WHEN outcome = 'done' THEN {where} END AS was_at FROM src"  # noqa: S608
+
     def _joins(self, some: str) -> str:
         return " ".join(
-            f"LEFT JOIN (FROM src WHERE cell_id = {sql_text(other)} AND outcome = 'done' AND {some}) AS c{number} "
-            f"ON c{number}.key = src.key"
+            f"LEFT JOIN ({self._with_place} WHERE cell_id = {sql_text(other)} AND outcome = 'done' AND {some}) "
+            f"AS c{number} ON c{number}.key = src.key"
             for number, other in enumerate(self.others)
         )
-
-
-def _was_at(site: str, table: str) -> str:
-    """Condition on a row that a site recorded all that its task took there."""
-    return f"{table}.outcome = 'done' AND {table}.site = '{site}' AND {timed_sql(site, f'{table}.')}"
 
 
 def _first(conditions: Sequence[str], values: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,13 @@ from orchestrator.plan import create_run_folder
 from orchestrator.plan_file import Plan, PlannedCell
 from orchestrator.progress import Display, Standing
 from orchestrator.provision.content import content_of
+from orchestrator.replay.ahead import Behind
 from orchestrator.replay.cell import LANES, CellReplay, Policy, layout_of
 from orchestrator.replay.comparison import compare
 from orchestrator.replay.day import RecordedDay
 from orchestrator.replay.deciders import PolicyDecider
 from orchestrator.replay.judged import STATUS, Judged, QueueError
+from orchestrator.replay.known import KnownColumns
 from orchestrator.replay.missing import Missing
 from orchestrator.replay.observing import Observer, RecordedViews
 from orchestrator.replay.planning import Target, check_policies, planned
@@ -254,32 +257,35 @@ class _Cell:
 
     def run(self) -> CellTables:
         """Replay it and write its tables."""
-        if not is_simple(self._layout) or not self._day.is_plain:
-            self.why = "channels are shaped, or tasks were split"
-            return self._run(lambda: Pipeline(self._layout, LANES))
-        try:
-            return self._run(lambda: SteadyQueues(self._layout, LANES))
-        except TooCrowded as reason:
-            self.why = str(reason)
-            return self._run(lambda: Pipeline(self._layout, LANES))
+        with KnownColumns(self._connection, self._day, self._spec, self._content) as known:
+            if not is_simple(self._layout) or not self._day.is_plain:
+                self.why = "channels are shaped, or tasks were split"
+                return self._run(lambda: Pipeline(self._layout, LANES), known)
+            try:
+                return self._run(lambda: SteadyQueues(self._layout, LANES), known)
+            except TooCrowded as reason:
+                self.why = str(reason)
+                return self._run(lambda: Pipeline(self._layout, LANES), known)
 
-    def _run(self, queues: Callable[[], SteadyQueues | Pipeline]) -> CellTables:
+    def _run(self, queues: Callable[[], SteadyQueues | Pipeline], known: KnownColumns) -> CellTables:
         policy = None if self._work.is_recorded else self._policy()
         folder = attempt_folder(self._work.folder, self._spec.cell_id, 1)
         by = policy.decider.by.value if policy else ""
-        tables = CellTables(self._connection, self._day, self._spec, folder, by, self._content / "results")
+        tables = CellTables(self._connection, self._day, self._spec, folder, by, self._content)
 
-        def finished(judged: Judged) -> None:
-            missing = self._work.missing
-            testbed = missing.testbed(self._day.record) if missing.is_used else None
-            tables.add(judged, testbed, self._writer, _taken(policy))
+        with Behind() as behind:
 
-        made = CellReplay(
-            self._day, self._spec, self._layout, queues(), self._work.missing, policy, finished, self._work.told
-        )
-        made.run()
+            def finished(judged: Judged) -> None:
+                missing = self._work.missing
+                testbed = missing.testbed(self._day.record) if missing.is_used else None
+                behind.do(partial(tables.add, judged, testbed, self._writer, _taken(policy)))
+
+            made = CellReplay(
+                self._day, self._spec, self._layout, queues(), self._work.missing, policy, finished, self._work.told
+            )
+            made.run()
         tables.add_epochs(self._writer, _taken(policy))
-        tables.write(made.versions)
+        tables.write(made.versions, known)
         return tables
 
     def _policy(self) -> Policy:

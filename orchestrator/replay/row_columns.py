@@ -1,7 +1,7 @@
 """What the columns of a reevaluated cell's tasks are, as SQL: over the record, what the replay came to, and other rows.
 
 The record's row is ``b``, the row of another cell with the ingredients ``p``, the results of the replay ``r``, as
-`orchestrator.replay.tables` names them.
+`orchestrator.replay.part_rows` names them: ``p`` counts only where ``r.other`` is a row.
 """
 
 from __future__ import annotations
@@ -22,12 +22,22 @@ AS_RECORDED, FROM_OWN, FROM_OTHER, FROM_PROFILE, NOT_DONE = range(5)
 cell's, of a profile; or it is not done and has none."""
 
 
-def selected(cell: CellSpec, words: dict[str, str]) -> list[tuple[str, str, str]]:
-    """Columns of ``tasks``: name, type, expression over the record ``b``, the other row ``p``, the results ``r``."""
-    special = _identity(cell) | _ingredients(cell)
+_KNOWN = 1 + [name for name, _ in columns(TaskRecord)].index("deadline_s")
+"""The columns up to that one say what came, and not what was decided."""
+
+
+def known_beforehand(cell: CellSpec) -> list[tuple[str, str, str]]:
+    """The first columns of ``tasks``, before anything is decided: name, type, expression over the record ``b``."""
+    special = _identity(cell)
+    return [(name, kind, special.get(name, f"b.{name}")) for name, kind in columns(TaskRecord)[:_KNOWN]]
+
+
+def decided(cell: CellSpec, words: dict[str, str]) -> list[tuple[str, str, str]]:
+    """The other ones, over the record ``b``, the other row ``p``, the results ``r``."""
+    special = _flags() | _ingredients(cell)
     anew = _anew(words)
     found = []
-    for name, kind in columns(TaskRecord):
+    for name, kind in columns(TaskRecord)[_KNOWN:]:
         if name in special:
             expression = special[name]
         elif name in anew:
@@ -39,12 +49,6 @@ def selected(cell: CellSpec, words: dict[str, str]) -> list[tuple[str, str, str]
 
 
 def _identity(cell: CellSpec) -> dict[str, str]:
-    kept = f"[{', '.join(sql_text(flag) for flag in OF_THE_DECISION)}]"
-    status = list_sql(list(STATUS))
-    moved = f"list_filter(coalesce(p.flags, b.flags), lambda flag: NOT list_contains({kept}, flag))"
-    emulated = "list_filter(b.flags, lambda flag: flag = 'emulated')"
-    measured = f"CASE WHEN r.status = {RECOMPUTED} THEN {moved} ELSE {emulated} END"
-    origin = "list_filter(b.flags, lambda flag: flag IN ('warm_up', 'simulated'))"
     return {
         "run_id": sql_text(cell.run_id),
         "cell_id": sql_text(cell.cell_id),
@@ -52,6 +56,18 @@ def _identity(cell: CellSpec) -> dict[str, str]:
         "task_id": f"concat({sql_text(cell.cell_id + '/')}, b.key)",
         "backend": sql_text(BACKEND),
         "attempt": "1",
+    }
+
+
+def _flags() -> dict[str, str]:
+    kept = f"[{', '.join(sql_text(flag) for flag in OF_THE_DECISION)}]"
+    status = list_sql(list(STATUS))
+    ingredients = "coalesce(CASE WHEN r.other >= 0 THEN p.flags END, b.flags)"
+    moved = f"list_filter({ingredients}, lambda flag: NOT list_contains({kept}, flag))"
+    emulated = "list_filter(b.flags, lambda flag: flag = 'emulated')"
+    measured = f"CASE WHEN r.status = {RECOMPUTED} THEN {moved} ELSE {emulated} END"
+    origin = "list_filter(b.flags, lambda flag: flag IN ('warm_up', 'simulated'))"
+    return {
         "flags": (
             f"list_concat(CASE WHEN r.status = {RECORDED} THEN b.flags ELSE list_concat({origin}, {measured}) END, "
             f"[{status}[r.status + 1]])"
@@ -114,7 +130,7 @@ def _ingredients(cell: CellSpec) -> dict[str, str]:
         "energy_source": ingredient("energy_source", "CASE WHEN r.joules IS NOT NULL THEN 'estimated:profile' END"),
         "energy_error_j": ingredient("energy_error_j", "r.error_j"),
         "predicted": ingredient("predicted"),
-        "label": "coalesce(b.label, p.label)",
+        "label": "coalesce(b.label, CASE WHEN r.other >= 0 THEN p.label END)",
         "correct": ingredient("correct"),
     }
 

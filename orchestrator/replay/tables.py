@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgebed.errors import BadInput
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.testbed.hosts import Testbed
 from edgebed.simulation.testbed.ingredients import DONE, FAILED, NOWHERE, OUTCOMES, REASONS, FloatArray, IndexArray
@@ -16,31 +19,26 @@ from edgebed.types import Site
 from orchestrator.backends.simulated_record import EpochRow, Record
 from orchestrator.backends.simulated_rows import epoch_table, used_of
 from orchestrator.columnar import ColumnWriter, not_nan, part_path, where_known
+from orchestrator.replay.ahead import THREADS
 from orchestrator.replay.day import RecordedDay
 from orchestrator.replay.judged import MODELLED, RECORDED, STATUS, Judged, Lane, QueueError
+from orchestrator.replay.known import KnownColumns
 from orchestrator.replay.observing import REPLAY
+from orchestrator.replay.part_rows import FORMAT, PART_ROWS, bounds_of, in_rows, joined
 from orchestrator.replay.row_columns import (
     AS_RECORDED,
     FROM_OTHER,
     FROM_OWN,
     FROM_PROFILE,
     NOT_DONE,
+    decided,
     list_sql,
-    selected,
 )
 from orchestrator.replay.spill import Spill
+from orchestrator.row_groups import join_columns, read_footer
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-PART_ROWS = 122_880
-"""Of a file: one row group, as DuckDB has them; joins of more would not stay in memory, and so not in order."""
-
-FROM_OTHERS = (
-    *("row", "link_rate_bps", "clock_error_s", "device_cpu_s", "server_cpu_s", "device_energy_j", "server_energy_j"),
-    *("energy_source", "energy_error_j", "predicted", "label", "correct", "flags"),
-)
-"""What a row may take from another one."""
 
 _RESULTS = {
     **dict.fromkeys(("row", "other", "status", "origin", "rsite", "rserver", "rchannel", "xsite", "xserver"), "i8"),
@@ -52,9 +50,6 @@ _RESULTS = {
 NULL where tables are written; a list has nothing at the place 0, and so at the code -1."""
 
 _CODES = ("rchannel", "xchannel")
-
-_FORMAT = "(FORMAT parquet, COMPRESSION zstd, DICTIONARY_SIZE_LIMIT 1000)"
-"""Columns of so many different values gain nothing by a dictionary, and making one takes time."""
 
 
 class CellTables:
@@ -78,7 +73,7 @@ class CellTables:
     ) -> None:
         self._connection, self._day, self._cell, self._folder, self._by = connection, day, cell, folder, by
         folder.mkdir(parents=True, exist_ok=True)
-        self._results = Spill(_RESULTS, scratch)
+        self._scratch, self._results = scratch, Spill(_RESULTS, scratch / "results")
         self.counts = [0] * len(STATUS)
         self.queue_error = QueueError()
         self._epoch_parts: list[Path] = []
@@ -123,42 +118,46 @@ class CellTables:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def write(self, versions: tuple[str, ...]) -> None:
-        """Write ``epochs.parquet`` of the cell and its ``tasks.parquet``, that one in parts when it is long."""
-        self._write_epochs()
-        expressions = selected(self._cell, self._words(versions))
+    def write(self, versions: tuple[str, ...], known: KnownColumns) -> None:
+        """Write ``epochs.parquet`` of the cell and its ``tasks.parquet``, that one in parts when it is long.
+
+        Args:
+            versions: of the policy.
+            known: the columns that are written already.
+
+        Raises:
+            BadInput: the recorded table is not the one any more that was replayed.
+        """
+        expressions = decided(self._cell, self._words(versions))
         chosen = ", ".join(f"CAST({expression} AS {kind}) AS {name}" for name, kind, expression in expressions)
-        # Joined as written, what is on the left nearly keeps its order (a row whose hash meets another's comes later),
-        # and there is little to sort.
-        self._connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-        for number in range(self._parts):
-            self._write_part(chosen, number)
-        self._connection.execute("RESET disabled_optimizers")
+        parts = range(len(bounds_of(self._day.first_row, self._day.last_row)))
+        works = [self._write_epochs, *(partial(self._write_part, chosen, known, number) for number in parts)]
+        with ThreadPoolExecutor(max_workers=THREADS) as threads:
+            for _ in threads.map(lambda work: work(), works):
+                pass
 
-    @property
-    def _parts(self) -> int:
-        return 1 + (int(self._day.last_row - self._day.first_row) // PART_ROWS)
+    def _write_part(self, chosen: str, known: KnownColumns, number: int) -> None:
+        written = self._scratch / f"decided-{number}.parquet"
+        self._write_decided(chosen, number, written)
+        files = [known.file(number), written]
+        join_columns([read_footer(file) for file in files], part_path(self._folder / "tasks.parquet", number))
+        for file in files:
+            file.unlink()
 
-    def _write_part(self, chosen: str, number: int) -> None:
-        path, results = part_path(self._folder / "tasks.parquet", number), self._results.part(number)
-        known = {name: not_nan(values) if values.dtype.kind == "f" else values for name, values in results.items()}
-        known |= {name: where_known(known[name], known[name] >= 0) for name in _CODES}
-        rows = f"SELECT {chosen} FROM {self._joined(results['row'], results['other'][results['other'] >= 0])}"  # noqa: S608
-        self._connection.register("results", known)
-        self._connection.execute(f"COPY ({rows} ORDER BY b.row) TO {sql_text(path)} {_FORMAT}")
-        self._connection.unregister("results")
-
-    def _joined(self, rows: IndexArray, others: IndexArray) -> str:
-        """The record ``b`` in its order, the results ``r``, and the other rows ``p`` that some ingredients are from."""
-        own = f"cell_id = {sql_text(self._day.record.cell_id)} AND {_within(rows)}"
-        # Without another row everything is in the record's own.
-        taken = "(FROM src LIMIT 0) AS p ON false"
-        if len(others):
-            taken = (
-                f"(SELECT {', '.join(FROM_OTHERS)} FROM src WHERE {_within(others)} AND row IN "  # noqa: S608  (names)
-                "(SELECT other FROM results WHERE other >= 0)) AS p ON p.row = r.other"
-            )
-        return f"(FROM src WHERE {own}) AS b JOIN results AS r ON r.row = b.row LEFT JOIN {taken}"
+    def _write_decided(self, chosen: str, number: int, path: Path) -> None:
+        results = self._results.part(number)
+        count, (first, last) = len(results["row"]), bounds_of(self._day.first_row, self._day.last_row)[number]
+        results = in_rows(results, first, last)
+        values = {name: not_nan(values) if values.dtype.kind == "f" else values for name, values in results.items()}
+        values |= {name: where_known(values[name], values[name] >= 0) for name in _CODES}
+        values["place"] = np.arange(len(results["row"]))
+        with self._connection.cursor() as connection:
+            connection.register("results", values)
+            written = connection.execute(
+                f"COPY (SELECT {chosen} FROM {joined(results, first)}) TO {sql_text(path)} {FORMAT}"  # noqa: S608
+            ).fetchone()
+        if written != (count,):
+            raise BadInput(f"{self._day.source.tasks_file} was changed while it was replayed; replay it again")
 
     def _words(self, versions: tuple[str, ...]) -> dict[str, str]:
         return {
@@ -183,7 +182,8 @@ class CellTables:
                 f"SELECT {chosen} FROM read_parquet({sql_file(self._day.source.epochs_file)}) "  # noqa: S608
                 f"WHERE cell_id = {sql_text(self._day.record.cell_id)}"
             )
-        self._connection.execute(f"COPY ({source}) TO {target} {_FORMAT}")
+        with self._connection.cursor() as connection:
+            connection.execute(f"COPY ({source}) TO {target} {FORMAT}")
         for path in self._epoch_parts:
             path.unlink()
 
@@ -208,14 +208,6 @@ def _used(judged: Judged, status: Any, testbed: Testbed | None) -> dict[str, Any
         column[where] = values
         found[name] = column
     return found
-
-
-def _within(rows: IndexArray) -> str:
-    """Condition on a row that it is near some of these: what is far from all of them is not read."""
-    ordered = np.sort(rows)
-    ends = np.flatnonzero(np.diff(ordered) > PART_ROWS)  # another cell's rows lie between
-    pairs = zip(ordered[np.r_[0, ends + 1]].tolist(), ordered[np.r_[ends, -1]].tolist(), strict=True)
-    return f"({' OR '.join(f'row BETWEEN {first} AND {last}' for first, last in pairs)})" if len(rows) else "false"
 
 
 def _origin(status: IndexArray, other: IndexArray, outcome: IndexArray) -> IndexArray:

@@ -33,8 +33,10 @@ class Workers:
             ``[n]``, when each begins, or would.
         """
         begin_s = received_s.copy()
-        for number in np.unique(server).tolist():
+        for number in range(len(self._free_s)):
             rows = np.flatnonzero(server == number)
+            if not len(rows):
+                continue
             come_s, takes_s = received_s[rows], base_s[rows]
             if self._take_at_once(number, come_s, takes_s):
                 continue
