@@ -82,8 +82,8 @@ class DcDrlConfig(LearnerConfig, frozen=True):
         parameter("1", "a value for each device's costs, linear in each choice or not, or one for their sum"),
     ] = "pairwise"
     choice_temperature: Annotated[
-        float, parameter("cost", "of the values of choices that the actor learns (pairwise alone)", gt=0)
-    ] = 0.1
+        float, parameter("cost", "a choice better by it is taught e times as much (pairwise alone)", gt=0)
+    ] = 0.5
     hidden: Annotated[tuple[int, ...], parameter("1", "sizes of the hidden layers", "paper")] = (400, 300)
     actor_rate: Annotated[float, parameter("1", "step size of the actor", gt=0)] = 1e-3
     critic_rate: Annotated[float, parameter("1", "step size of the critic", "paper", gt=0)] = 1e-3

@@ -23,9 +23,12 @@ from edgebed.learning.ddpg import Ddpg, DdpgSettings
 from edgebed.learning.encodings import OneHot
 from edgebed.learning.networks import Ensemble
 
-__all__ = ["PairwiseCritic", "PairwiseDdpg"]
+__all__ = ["UNIFORM", "PairwiseCritic", "PairwiseDdpg"]
 
 _PAIRS = 3
+
+UNIFORM = 0.05
+"""Share of the prior that is spread evenly over a device's choices."""
 
 
 class PairwiseCritic(Ensemble):
@@ -104,14 +107,15 @@ class PairwiseCritic(Ensemble):
 class PairwiseDdpg(Ddpg):
     """An agent whose actor learns from the pairwise critic's values of all choices of all devices.
 
-    The actor's scores ``z`` are taught, by cross-entropy, the softmax of these values divided by a temperature, the
-    other devices doing what the actor, with noise, has them do: a policy improvement for each device (Abdolmaleki et
-    al. 2018, "Maximum a posteriori policy optimisation"). Unlike the gradient of a softmax of the scores it does not
-    vanish where the actor is sure of what is wrong.
+    For each device a better policy than the target actor's ``p`` is taught by cross-entropy: ``p exp(q / T)``, ``q``
+    being the values of its choices while the others do what the actor, with noise, has them do (Abdolmaleki et al.
+    2018, "Maximum a posteriori policy optimisation"). Unlike the gradient of a softmax of the scores it does not vanish
+    where the actor is sure of what is wrong; and of choices that are as good, as free channels are, a device stays with
+    what it is used to, so that the others can rely on it.
 
     Args:
         observation_size, encoding, seeds, settings: see `Ddpg`.
-        temperature: of the values, in their unit.
+        temperature: T, in the unit of the values: how much better a choice must be to be taught e times as much.
     """
 
     critic: PairwiseCritic
@@ -129,5 +133,11 @@ class PairwiseDdpg(Ddpg):
     def _actor_losses(self, observations: Tensor, outputs: Tensor, noise: Tensor | None) -> Tensor:
         scores = outputs.detach() if noise is None else outputs.detach() + noise
         values = self.critic.choice_values(observations, self.encoding.chosen(scores))
-        taught = (values / self.temperature).softmax(3)
+        taught = (self._prior(observations, values.shape) + values / self.temperature).softmax(3)
         return -(taught * outputs.reshape(taught.shape).log_softmax(3)).sum(3).mean((1, 2))
+
+    @torch.no_grad()
+    def _prior(self, observations: Tensor, shape: Sequence[int]) -> Tensor:
+        """Logarithms of what the target actor would choose, ``[S, B, N, C]``; no choice is ever given up."""
+        likely = self.target_actor(observations).reshape(*shape).softmax(3)
+        return ((1.0 - UNIFORM) * likely + UNIFORM / shape[3]).log()
