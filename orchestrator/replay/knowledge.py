@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgebed.simulation.testbed.computing import DEVICE_SMOOTHING, SERVER_SMOOTHING
 from edgebed.simulation.testbed.ingredients import DONE, FloatArray, IndexArray, Layout
-from edgebed.simulation.testbed.lane import DEVICE_SMOOTHING, SERVER_SMOOTHING
 from edgebed.simulation.testbed.pipeline import Load
 from edgebed.types import BoolArray
 from orchestrator.replay.open_tasks import OpenTasks, smooth, sum_by

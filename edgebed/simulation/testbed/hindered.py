@@ -7,10 +7,10 @@ The rules are those of the programs (`device_agent.dispatch.Dispatcher.server_lo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from edgebed.simulation.testbed.ingredients import REASONS, UNKNOWN, Layout
-from edgebed.simulation.testbed.lane import UNREACHABLE, Lane, channels_of
+from edgebed.simulation.testbed.lane import UNREACHABLE
 from edgebed.simulation.testbed.parts import (
     AT_SERVER,
     ENDED,
@@ -22,6 +22,7 @@ from edgebed.simulation.testbed.parts import (
     WAITING,
     Part,
 )
+from edgebed.simulation.testbed.queues import channels_of
 from edgebed.simulation.testbed.waiting import WaitingLane
 
 SERVER_LOST, NOT_READY = REASONS.index("server_lost"), REASONS.index("not_ready")
@@ -42,9 +43,8 @@ class HinderedLane(WaitingLane):
         # Sent to a program that has died: nothing will happen to them by itself.
         self._adrift: list[Part] = []
 
-    def _fork_more(self, other: Lane, of: Callable[[Any], Any]) -> None:
+    def _fork_more(self, other: Self, of: Callable[[Any], Any]) -> None:
         super()._fork_more(other, of)
-        assert isinstance(other, HinderedLane)
         for name in ("_given_up", "_lives", "_gone", "_loading"):
             setattr(other, name, type(getattr(self, name))(getattr(self, name)))
         other._adrift = list(map(of, self._adrift))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from edgebed.simulation.testbed.fluid import Channel
 from edgebed.simulation.testbed.ingredients import Layout
@@ -37,9 +37,8 @@ class WaitingLane(Lane):
             handlers[kind] = partial(self._when_possible, kind, reasons, handlers[kind])
         self._handlers = (*handlers, self._on_rejoined)
 
-    def _fork_more(self, other: Lane, of: Callable[[Any], Any]) -> None:
+    def _fork_more(self, other: Self, of: Callable[[Any], Any]) -> None:
         super()._fork_more(other, of)
-        assert isinstance(other, WaitingLane)
         for name in ("_device_wakes_s", "_server_wakes_s", "_healed_s"):
             setattr(other, name, dict(getattr(self, name)))
         other._stalled_bits = {of(part): bits for part, bits in self._stalled_bits.items()}
