@@ -116,7 +116,8 @@ def test_agents_below_the_average_are_replaced() -> None:
         {"neuroevolution": "vanilla"},
         {"adaptive_n": False, "n_step": 1},
         {"adaptive_n": False, "n_step": 5},
-        {"encoding": "published_tanh"},
+        {"encoding": "published_tanh", "critic": "per_device"},
+        {"critic": "per_device"},
         {"critic": "joint"},
         {"cells": 1},
         {"actor_every": 2},
@@ -149,7 +150,8 @@ def test_every_switch_trains_and_writes_a_policy_that_decides_alike(settings: di
 
 
 def test_n_is_one_without_agreement_and_ten_when_any_agreement_does() -> None:
-    strict, lenient = made(agreement=1.0), made(agreement=1e-6, encoding="published_tanh", noise=0.0, random=0.0)
+    quiet: dict[str, Any] = {"encoding": "published_tanh", "critic": "per_device", "noise": 0.0, "random": 0.0}
+    strict, lenient = made(agreement=1.0), made(agreement=1e-6, **quiet)
     for learner in (strict, lenient):
         learner.advance()
         learner.advance()
@@ -213,6 +215,12 @@ def test_off_is_a_word_where_it_is_allowed_though_yaml_reads_it_as_false() -> No
     for wrong in ({"neuroevolution": True}, {"encoding": False}):
         with pytest.raises(BadInput, match=f"got `bool`.*{next(iter(wrong))}"):
             read_learner_config(DcDrl.spec, wrong)
+
+
+def test_a_pairwise_critic_is_refused_where_decisions_are_numbers() -> None:
+    config = read_learner_config(DcDrl.spec, {"encoding": "published_tanh"})
+    with pytest.raises(BadInput, match="critic=pairwise needs encoding=one_hot, not published_tanh; set critic=per_de"):
+        DcDrl.check(TrainingTask("dc_drl", config, "dc-drl", {"n": 3}, (0,), 100))
 
 
 def test_a_scenario_whose_devices_do_not_choose_is_refused() -> None:
