@@ -156,10 +156,20 @@ class CellReplay:
             return
         batch = judged.batch
         recorded = Choices(batch.site[rows], batch.server[rows], batch.channel[rows], batch.fraction[rows])
+        if isinstance(self._queues, SteadyQueues):
+            lane = np.repeat(np.array((RECORD, REPLAY)), len(rows))
+            both = Choices.joined([recorded, choices])
+            self._queues.submit(self._of_lanes(judged, np.concatenate([rows, rows]), both, lane))
+            return
+        # What a refusal takes is told by the recorded lane before ingredients that only the other lacks are filled in.
         parts = [self._ingredients(judged, rows, recorded, RECORD), self._ingredients(judged, rows, choices, REPLAY)]
         self._queues.submit(Ingredients.joined(parts))
 
     def _ingredients(self, judged: Judged, rows: IndexArray, choices: Choices, lane: int) -> Ingredients:
+        return self._of_lanes(judged, rows, choices, np.full(len(rows), lane))
+
+    def _of_lanes(self, judged: Judged, rows: IndexArray, choices: Choices, lane: IndexArray) -> Ingredients:
+        """Of tasks, ``[n]`` rows of a batch, each in its lane."""
         batch = judged.batch
         at_edge = choices.site == int(Site.EDGE)
         server = np.where(at_edge, choices.server, NOWHERE)
@@ -170,9 +180,10 @@ class CellReplay:
             judged.is_filled = True
             stock = Stock.of(batch, self._cell.timeouts.task_s)
         judged.stock = stock
-        if lane == REPLAY:
-            from_edge = batch.edge_row[rows, near] < 0 if len(self._cell.servers) else at_edge
-            judged.is_modelled[rows] = np.where(at_edge, from_edge, batch.device_row[rows] < 0)
+        anew = np.flatnonzero(lane == REPLAY)
+        new, is_edge = rows[anew], at_edge[anew]
+        from_edge = batch.edge_row[new, near[anew]] < 0 if len(self._cell.servers) else is_edge
+        judged.is_modelled[new] = np.where(is_edge, from_edge, batch.device_row[new] < 0)
         slot, frames, at = batch.slot[rows], batch.frames[rows], rows * stock.servers + near
         device_s = stock.device_s[rows]
         found = Ingredients(
@@ -208,7 +219,13 @@ class CellReplay:
         return np.where(np.isnan(known), 2 * float(np.median(back_s)) if len(back_s) else 0.0, known)
 
     def _with_splits(
-        self, found: Ingredients, judged: Judged, rows: IndexArray, choices: Choices, split: IndexArray, lane: int
+        self,
+        found: Ingredients,
+        judged: Judged,
+        rows: IndexArray,
+        choices: Choices,
+        split: IndexArray,
+        lane: IndexArray,
     ) -> Ingredients:
         batch, some = judged.batch, rows[split]
         chosen = Chosen(
@@ -224,10 +241,9 @@ class CellReplay:
             *("downlink_s", "refusal_s", "fallback_compute_s"),
         ):
             getattr(found, name)[split] = getattr(made, name)
-        found.server[split] = lane * self._layout.servers + choices.server[split]
+        found.server[split] = lane[split] * self._layout.servers + choices.server[split]
         found.channel[split] = np.clip(choices.channel[split], 0, self._layout.channels - 1)
-        if lane == REPLAY:
-            judged.is_modelled[some] = True
+        judged.is_modelled[some[lane[split] == REPLAY]] = True
         return found
 
     # -- time ---------------------------------------------------------------------------------------------------------

@@ -11,14 +11,14 @@ import numpy as np
 from edge_server.controller.deciding import CentralPolicy
 from edgebed.errors import WorkFailed
 from edgebed.protocol.cells import CellSpec
-from edgebed.simulation.testbed.ingredients import FloatArray, IndexArray
+from edgebed.simulation.testbed.ingredients import Columns, FloatArray, IndexArray
 from edgebed.types import DecidedBy, Decision, Float32Array, Observation, ObservationSpec, Site
 from orchestrator.backends.simulated_deciding import OwnPolicies, put
 from orchestrator.backends.simulated_record import EpochRow
 
 
 @dataclass(slots=True)
-class Choices:
+class Choices(Columns):
     """What was decided for some tasks, ``[n]`` arrays, as `orchestrator.replay.day.Batch` has it."""
 
     site: IndexArray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,8 +120,11 @@ def waiting_in(batch: Batch, rows: NDArray[np.int64], now_s: float, slots: int) 
     """The tasks that wait at a tick, the same in both lanes: every feature ``[2, slots]``."""
     slot = batch.slot[rows]
 
+    def both(values: NDArray[Any]) -> NDArray[np.float64]:
+        return np.broadcast_to(values.astype(np.float64, copy=False), (2, slots))
+
     def total(values: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        return np.tile(np.bincount(slot, values, slots).astype(np.float64), (2, 1))
+        return both(np.bincount(slot, values, slots))
 
     least_s, waited_s = np.full(slots, np.inf), np.zeros(slots)
     np.minimum.at(least_s, slot, batch.deadline_s[rows])
@@ -130,6 +133,6 @@ def waiting_in(batch: Batch, rows: NDArray[np.int64], now_s: float, slots: int) 
         tasks=total(),
         frames=total(batch.frames[rows].astype(np.float64)),
         bytes=total(np.nan_to_num(batch.payload_bytes[rows])),
-        deadline_s=np.tile(np.where(np.isfinite(least_s), least_s, 0.0), (2, 1)),
-        waited_s=np.tile(waited_s, (2, 1)),
+        deadline_s=both(np.where(np.isfinite(least_s), least_s, 0.0)),
+        waited_s=both(waited_s),
     )

@@ -78,17 +78,25 @@ class OpenTasks:
         """Let go of the others."""
         rows = np.flatnonzero(kept)
         for table in self._tables:
-            table[:, : len(rows)] = table[:, rows]
+            table[:, : len(rows)] = table.take(rows, axis=1)
         self._count = len(rows)
         self._look()
 
 
 def sorted_by(key: IndexArray, order_s: FloatArray) -> IndexArray:
     """Positions by key, and of one key by instant; of two equal ones the first in the arrays comes first."""
-    if not len(key) or int(key.max()) >= _SMALL:
-        return np.lexsort((order_s, key))
-    order = np.argsort(order_s, kind="stable")
-    return order[np.argsort(key[order].astype(np.uint16), kind="stable")]  # sorted by its digits: no comparisons
+    order = _sorted(key)
+    keys, instants_s = key[order], order_s[order]
+    if not ((instants_s[1:] < instants_s[:-1]) & (keys[1:] == keys[:-1])).any():
+        return order  # of one key they mostly come in that order
+    order = order_s.argsort(kind="stable")
+    return order[_sorted(key[order])]
+
+
+def _sorted(key: IndexArray) -> IndexArray:
+    """Positions by key alone; of two equal ones the first comes first."""
+    is_small = len(key) and int(key.max()) < _SMALL
+    return (key.astype(np.uint16) if is_small else key).argsort(kind="stable")  # small ones by digits: no comparisons
 
 
 def turns_of(key: IndexArray, order_s: FloatArray) -> tuple[IndexArray, list[slice]]:
@@ -103,12 +111,11 @@ def turns_of(key: IndexArray, order_s: FloatArray) -> tuple[IndexArray, list[sli
     """
     order = sorted_by(key, order_s)
     keys = key[order]
-    begins = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
-    lengths = np.diff(np.r_[begins, len(keys)])
-    rank = np.arange(len(keys)) - np.repeat(begins, lengths)
+    bounds = np.concatenate(([0], np.flatnonzero(keys[1:] != keys[:-1]) + 1, [len(keys)]))
+    rank = np.arange(len(keys)) - np.repeat(bounds[:-1], bounds[1:] - bounds[:-1])
     ends = np.cumsum(np.bincount(rank)).tolist()
     turns = [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
-    return order[sorted_by(rank, np.zeros(len(rank)))], turns
+    return order[_sorted(rank)], turns
 
 
 def smooth(means: FloatArray, key: IndexArray, order_s: FloatArray, values: FloatArray, weight: float) -> None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from edgebed.simulation.testbed.ingredients import IndexArray
 from orchestrator.replay.reading import NO_ROW
 
-PART_ROWS = 122_880
-"""Of a file: one row group, as DuckDB has them."""
+MOST_ROWS = 122_880
+"""Of a part: one row group, as DuckDB has them."""
 
 FORMAT = "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, DICTIONARY_SIZE_LIMIT 1000)"
 """Columns of so many different values gain nothing by a dictionary, nor by compressing harder, and both take time."""
@@ -31,9 +31,16 @@ _NEAR_ROWS = 100_000
 """Rows further apart than that are read as two ranges: another cell's lie between."""
 
 
+def part_rows(rows: int) -> int:
+    """How many a part of a table of so many rows has: they are about alike, and two threads have as many to write."""
+    parts = -(-rows // MOST_ROWS)
+    return -(-rows // (parts + parts % 2)) if parts > 1 else rows
+
+
 def bounds_of(first_row: int, last_row: int) -> list[tuple[int, int]]:
     """The first and the last row of every part; there is at least one."""
-    return [(first, min(first + PART_ROWS - 1, last_row)) for first in range(first_row, last_row + 1, PART_ROWS)]
+    size = part_rows(last_row - first_row + 1)
+    return [(first, min(first + size - 1, last_row)) for first in range(first_row, last_row + 1, size)]
 
 
 def in_rows(results: Mapping[str, NDArray[Any]], first: int, last: int) -> dict[str, NDArray[Any]]:

@@ -172,10 +172,10 @@ class SteadyQueues:
         limit_s, begin_s = tasks["limit_s"][rows], np.empty(len(rows))
         for turn in turns:
             at = device[turn]
-            starts_s = np.maximum(ready_s[turn], free_s[at])
-            begin_s[turn] = starts_s
+            before_s = free_s[at]
+            starts_s = np.maximum(ready_s[turn], before_s, out=begin_s[turn])
             # What ends at an instant makes room before time-outs come.
-            free_s[at] = np.where(starts_s > limit_s[turn], free_s[at], starts_s + base_s[turn])
+            free_s[at] = np.where(starts_s > limit_s[turn], before_s, starts_s + base_s[turn])
         is_dropped = begin_s > limit_s
         end_s = begin_s + base_s
         tasks["begin_s"][rows] = np.where(is_dropped, _NEVER, begin_s)
@@ -196,10 +196,10 @@ class SteadyQueues:
         begin_s = np.empty(len(rows))
         for turn in turns:
             at, until_s = uplink[turn], limit_s[turn]
-            starts_s = np.maximum(ready_s[turn], free_s[at])
-            begin_s[turn] = starts_s
+            before_s = free_s[at]
+            starts_s = np.maximum(ready_s[turn], before_s, out=begin_s[turn])
             stops_s = np.minimum(starts_s + hold_s[turn], until_s)
-            free_s[at] = np.where(starts_s >= until_s, free_s[at], stops_s)
+            free_s[at] = np.where(starts_s >= until_s, before_s, stops_s)
         self._note_sent(rows, begin_s, begin_s + hold_s, limit_s)
 
     def _note_sent(self, rows: IndexArray, begin_s: FloatArray, sent_s: FloatArray, limit_s: FloatArray) -> None:

@@ -24,7 +24,7 @@ from orchestrator.replay.day import RecordedDay
 from orchestrator.replay.judged import MODELLED, RECORDED, STATUS, Judged, Lane, QueueError
 from orchestrator.replay.known import KnownColumns
 from orchestrator.replay.observing import REPLAY
-from orchestrator.replay.part_rows import FORMAT, PART_ROWS, bounds_of, in_rows, joined
+from orchestrator.replay.part_rows import FORMAT, bounds_of, in_rows, joined, part_rows
 from orchestrator.replay.row_columns import (
     AS_RECORDED,
     FROM_OTHER,
@@ -74,6 +74,7 @@ class CellTables:
         self._connection, self._day, self._cell, self._folder, self._by = connection, day, cell, folder, by
         folder.mkdir(parents=True, exist_ok=True)
         self._scratch, self._results = scratch, Spill(_RESULTS, scratch / "results")
+        self._part_rows = part_rows(day.last_row - day.first_row + 1)
         self.counts = [0] * len(STATUS)
         self.queue_error = QueueError()
         self._epoch_parts: list[Path] = []
@@ -106,7 +107,7 @@ class CellTables:
             **{name: lane.stages[:, index] for index, name in enumerate(STAGES)},
             **_used(judged, status, testbed),
         }  # fmt: skip
-        self._results.add(values, (batch.row - self._day.first_row) // PART_ROWS)
+        self._results.add(values, (batch.row - self._day.first_row) // self._part_rows)
         self.add_epochs(writer, rows)
 
     def add_epochs(self, writer: ColumnWriter, rows: list[EpochRow]) -> None:

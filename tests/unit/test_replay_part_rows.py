@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from orchestrator.replay.part_rows import FROM_OTHERS, PART_ROWS, bounds_of, in_rows, joined
+from orchestrator.replay.part_rows import FROM_OTHERS, MOST_ROWS, bounds_of, in_rows, joined
 from orchestrator.replay.reading import NO_ROW
 
 ROWS, FIRST, LAST = 9000, 3000, 5999
@@ -76,7 +76,15 @@ def test_a_row_that_is_not_there_any_more_leaves_its_result_out(connection: duck
     assert len(taken(connection, OWN, places("nobody"))) < len(OWN)
 
 
-def test_parts_cover_all_rows_once() -> None:
-    assert bounds_of(0, 0) == [(0, 0)]
-    assert bounds_of(7, PART_ROWS + 6) == [(7, PART_ROWS + 6)]
-    assert bounds_of(7, PART_ROWS + 7) == [(7, PART_ROWS + 6), (PART_ROWS + 7, PART_ROWS + 7)]
+@pytest.mark.parametrize(
+    ("rows", "parts"),
+    [(1, 1), (MOST_ROWS, 1), (MOST_ROWS + 1, 2), (2 * MOST_ROWS, 2), (300_000, 4), (1_000_000, 10)],
+)
+def test_parts_are_about_alike_and_cover_all_rows_once(rows: int, parts: int) -> None:
+    bounds = bounds_of(7, rows + 6)
+    assert len(bounds) == parts
+    assert [first for first, _ in bounds] == [7, *(last + 1 for _, last in bounds[:-1])]
+    assert bounds[-1][1] == rows + 6
+    sizes = [last - first + 1 for first, last in bounds]
+    assert max(sizes) <= MOST_ROWS
+    assert max(sizes) - min(sizes) < parts
