@@ -57,4 +57,4 @@ def test_a_training_from_before_there_was_a_setting_is_gone_on_with(tmp_path: Pa
 def test_names_of_trainings_are_unique_and_the_most_important_come_first() -> None:
     names = [job.name for job in jobs()]
     assert len(set(names)) == len(names)
-    assert names[:2] == ["dc_drl-60k-n10", "dc_drl-60k-n20"]
+    assert names[:3] == ["dc_drl-60k-n10", "ppo-60k-n10", "dc_drl-60k-n20"]
