@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebed.simulation.bounds import not_negative
+
 
 def left_over_s(backlog_s: NDArray[np.float64], added_s: NDArray[np.float64], epoch_s: float) -> NDArray[np.float64]:
     """``max(0, backlog + added - epoch)``, Lindley's recursion (1952) with a fixed time between epochs.
@@ -14,4 +16,4 @@ def left_over_s(backlog_s: NDArray[np.float64], added_s: NDArray[np.float64], ep
     """
     left = backlog_s + added_s
     left -= epoch_s
-    return left.clip(0.0, np.inf, out=left)  # several times as fast as `np.maximum` with a number
+    return not_negative(left)

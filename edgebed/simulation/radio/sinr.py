@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebed.simulation.bounds import not_negative
 from edgebed.simulation.places import row_starts
 from edgebed.simulation.radio import Channels
 from edgebed.simulation.radio.shannon import shannon_bps
@@ -27,7 +28,7 @@ def interference_rates_bps(
     total_w = np.bincount(place.ravel(), weights=received_w.ravel(), minlength=batch * width)
     others_w: NDArray[np.float64] = total_w.astype(np.float64, copy=False).take(place, mode="clip")
     others_w -= received_w
-    others_w.clip(0.0, np.inf, out=others_w)  # several times as fast as `np.maximum` with a number
+    not_negative(others_w)
     others_w += channels.noise_w
     return shannon_bps(channels.bandwidth_hz, np.divide(received_w, others_w, out=others_w))
 

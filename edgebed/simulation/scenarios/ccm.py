@@ -23,6 +23,7 @@ from edgebed.simulation.base import (
     Heuristic,
     ScenarioSpec,
 )
+from edgebed.simulation.bounds import not_negative
 from edgebed.simulation.compute.fifo import arrival_order
 from edgebed.simulation.compute.units import finish_on_units_s
 from edgebed.simulation.energy.battery import MJ_PER_J, charge_after_mj
@@ -191,8 +192,7 @@ class Ccm(EpisodicScenario):
         energy_j.ravel()[uploads.place] = uploads.energy_j
         time_s.clip(0.0, settings.time_max_s, out=time_s)  # with numbers, several times as fast as `np.minimum`
         lacking_j = self._discharge(rows, energy_j, time_s)
-        late_s = np.subtract(time_s, deadline_s, out=frequency_hz)
-        late_s.clip(0.0, np.inf, out=late_s)
+        late_s = not_negative(np.subtract(time_s, deadline_s, out=frequency_hz))
         self._count(rows, time_s, energy_j, late_s, uploads.count)
         costs = self._costs(time_s, late_s, energy_j, lacking_j)
         if settings.streams == "published":
