@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -17,12 +18,16 @@ from edgebed.simulation.base import Scenario
 from edgebed.simulation.network_actor import policy_file
 from edgebed.simulation.random_streams import FloatArray, stream_keys, uniforms
 from edgebed.simulation.scenarios import make_scenario
+from edgebed.types import BoolArray, Float32Array
 
-__all__ = ["compressed", "observation_inputs", "save_choices", "scenario_of_choices"]
+__all__ = ["Scaling", "compressed", "observation_inputs", "save_choices", "scenario_of_choices"]
 
 _EPISODES = 64
 _LOCAL_SHARE = 0.7
 _CLIP = 5.0
+_LEAST_SHARE = 0.1
+
+Scaling = Literal["mostly_local", "heuristics"]
 
 
 def scenario_of_choices(task: TrainingTask, learner: str) -> Scenario:
@@ -42,12 +47,29 @@ def scenario_of_choices(task: TrainingTask, learner: str) -> Scenario:
     return scenario
 
 
-def observation_inputs(scenario: Scenario) -> Inputs:
+def observation_inputs(scenario: Scenario, scaling: Scaling = "mostly_local") -> Inputs:
     """How the scenario's joint observation is scaled to about [-1, 1].
 
-    By mean and standard deviation over episodes of random choices, most of them local (the first choice), which are a
-    function of the scenario alone. What never changes becomes 0.
+    By mean and standard deviation over episodes that depend on the scenario alone. What never changes becomes 0.
+
+    Args:
+        scenario: its own copy.
+        scaling: ``mostly_local``: of random choices, most of them local (the first one). ``heuristics``: of these and
+            of every hand-written policy of the scenario, so that queues are as long as any of them lets them become;
+            and shares of processors, whose simulation is a rough one, are scaled by a tenth at least.
     """
+    seen = [_mostly_local(scenario)]
+    if scaling == "heuristics":
+        seen += _under_heuristics(scenario)
+    rows = np.concatenate(seen).astype(np.float64)
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-12)
+    if scaling == "heuristics":
+        deviation = np.where(_is_share(scenario), np.maximum(deviation, _LEAST_SHARE), deviation)
+    return Inputs(mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32), clip=_CLIP)
+
+
+def _mostly_local(scenario: Scenario) -> Float32Array:
     seeds = np.arange(_EPISODES) + (1 << 39)
     keys = stream_keys(seeds, "observation inputs")
     channels = len(scenario.actions.choices) - 1
@@ -58,10 +80,24 @@ def observation_inputs(scenario: Scenario) -> Inputs:
         where, which = np.split(drawn, 2, axis=1)
         scenario.step(np.where(where < _LOCAL_SHARE, 0, 1 + (which * channels).astype(np.int64)))
         seen.append(scenario.observe().joint())
-    rows = np.concatenate(seen).astype(np.float64)
-    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
-    varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-12)
-    return Inputs(mean.astype(np.float32), np.where(varies, deviation, 1.0).astype(np.float32), clip=_CLIP)
+    return np.concatenate(seen)
+
+
+def _under_heuristics(scenario: Scenario) -> list[Float32Array]:
+    seen = []
+    for name in sorted(scenario.heuristics):
+        scenario.reset(np.arange(_EPISODES // 8) + (1 << 39))
+        policy = scenario.heuristics[name](scenario, {})
+        for _ in range(scenario.steps):
+            seen.append(scenario.observe().joint())
+            scenario.step(policy.act())
+    return seen
+
+
+def _is_share(scenario: Scenario) -> BoolArray:
+    """Which columns of the joint observation are shares of something."""
+    columns = [*scenario.device_features * scenario.devices, *scenario.shared_features]
+    return np.array([(each.unit, each.low, each.high) == ("1", 0.0, 1.0) for each in columns])
 
 
 def compressed(costs: FloatArray, knee: float) -> FloatArray:

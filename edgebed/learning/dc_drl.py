@@ -36,7 +36,7 @@ from edgebed.learning.base import (
     TrainingTask,
     parameter,
 )
-from edgebed.learning.choices import compressed, observation_inputs, save_choices, scenario_of_choices
+from edgebed.learning.choices import Scaling, compressed, observation_inputs, save_choices, scenario_of_choices
 from edgebed.learning.ddpg import Batch, Ddpg, DdpgSettings
 from edgebed.learning.encodings import Encoding, OneHot, PublishedTanh
 from edgebed.learning.evolution import below_average, merged, mutate, rank_weights
@@ -107,6 +107,9 @@ class DcDrlConfig(LearnerConfig, frozen=True):
         1e-4
     )
     huber: Annotated[float, parameter("1", "critic's errors above it count linearly", gt=0)] = 1.0
+    scaling: Annotated[Scaling, parameter("1", "what observations are scaled by: see `observation_inputs`")] = (
+        "mostly_local"
+    )
     cost_knee: Annotated[float, parameter("1", "a task's cost above it counts by its logarithm", gt=0)] = 3.0
     noise: Annotated[float, parameter("1", "scale of Gumbel noise on scores (published_tanh: of OU noise)", ge=0)] = 0.3
     actor_noise: Annotated[float, parameter("1", "scale of Gumbel noise on scores in the actor's updates", ge=0)] = 0.3
@@ -275,7 +278,7 @@ class DcDrlCell(CellWorker):
     def __init__(self, cell: Cell) -> None:
         super().__init__(cell)
         self._scenario = scenario_of_choices(cell.task, DcDrl.spec.name)
-        self._inputs = observation_inputs(self._scenario)
+        self._inputs = observation_inputs(self._scenario, self._config.scaling)
         self._agent = Agent(cell.task, self._scenario, f"cell {cell.index}", self._config.cell_capacity)
         self._exploration = self._config.exploration(cell.index)
         streams = ("episodes", "noise", "random", "actor", "critic")
@@ -416,7 +419,7 @@ class DcDrl(Learner):
         assert isinstance(task.config, DcDrlConfig)
         self.config = task.config
         self._scenario = scenario_of_choices(task, self.spec.name)
-        self._inputs = observation_inputs(self._scenario)
+        self._inputs = observation_inputs(self._scenario, self.config.scaling)
         self._agent = Agent(task, self._scenario, "collective", self.config.capacity)
         ddpg, has_tanh = self._agent.ddpg, self.config.encoding == "published_tanh"
         self._health = Health(ddpg.actor.tensors, ddpg.critic.tensors, task.seeds, has_tanh=has_tanh)

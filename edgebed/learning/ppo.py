@@ -33,7 +33,7 @@ from edgebed.learning.base import (
     TrainingTask,
     parameter,
 )
-from edgebed.learning.choices import compressed, observation_inputs, save_choices, scenario_of_choices
+from edgebed.learning.choices import Scaling, compressed, observation_inputs, save_choices, scenario_of_choices
 from edgebed.learning.noise import Counted, decayed
 from edgebed.policies.forward import Layer
 from edgebed.policies.inputs import Inputs
@@ -60,6 +60,9 @@ class PpoConfig(LearnerConfig, frozen=True):
     hidden: Annotated[tuple[int, ...], parameter("1", "sizes of the hidden layers")] = (256, 256)
     cost_knee: Annotated[float, parameter("1", "a task's cost above it counts by its logarithm, in learning", gt=0)] = (
         3.0
+    )
+    scaling: Annotated[Scaling, parameter("1", "what observations are scaled by: see `observation_inputs`")] = (
+        "mostly_local"
     )
     activation: Annotated[Literal["tanh", "relu"], parameter("1", "between the layers")] = "tanh"
 
@@ -255,7 +258,7 @@ class Ppo(Learner):
         assert isinstance(task.config, PpoConfig)
         self.config = task.config
         self._scenario = scenario_of_choices(task, self.spec.name)
-        self._inputs = observation_inputs(self._scenario)
+        self._inputs = observation_inputs(self._scenario, self.config.scaling)
         self._models = [OneSeed(task, task.config, self._inputs, seed) for seed in task.seeds]
 
     @classmethod

@@ -193,6 +193,17 @@ def test_observations_are_scaled_and_what_never_changes_is_zero() -> None:
     assert not seen[:, constant].any()
 
 
+def test_scaling_under_heuristics_knows_longer_queues_than_random_choices_make() -> None:
+    scenario = make_scenario("dc-drl", {"n": 20})
+    names = [each.name for each in [*scenario.device_features * scenario.devices, *scenario.shared_features]]
+    queue = names.index("server_queue_s")
+    some, every = observation_inputs(scenario), observation_inputs(scenario, "heuristics")
+    assert every.scale[queue] > 5 * some.scale[queue]
+    again = observation_inputs(make_scenario("dc-drl", {"n": 20}), "heuristics")
+    assert np.array_equal(every.scale, again.scale)
+    assert np.array_equal(every.mean, again.mean)
+
+
 def test_a_search_finds_what_the_critic_values_most_and_nothing_worse_than_the_actors() -> None:
     encoding, seeds = OneHot(2, 3), [0]
     critic = Ensemble((4 + 6, 32, 1), seeds, "critic")
