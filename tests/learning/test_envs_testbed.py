@@ -15,6 +15,7 @@ from edgebed.envs.backend import BackendEnv, ParallelBackendEnv
 from edgebed.envs.gym import GymScenario
 from edgebed.envs.parallel import ParallelScenario
 from edgebed.envs.vector import VectorScenario
+from edgebed.learning.choices import observation_inputs
 from edgebed.policies.network import NetworkPolicy
 from edgebed.policies.network_testing import random_network
 from edgebed.policies.policy_file import save_policy
@@ -136,6 +137,19 @@ class TestCalibrated:
             assert alone.action_space(name) == alone_real.action_space(name)
         assert alone.possible_agents == alone_real.possible_agents
         assert VectorScenario(make_scenario(calibrated), 2).single_observation_space == real.observation_space
+
+    def test_shares_of_processors_are_scaled_by_a_tenth_at_least(self, tmp_path: Path) -> None:
+        hosts = profile(cell())
+        for each in [*hosts.devices.values(), *hosts.servers.values()]:
+            each.compute.cpu_share = 0.1  # as boards that are emulated by waiting
+            each.compute.seconds_per_frame *= 20.0  # busy at some ticks, and idle at others
+        write_profile(hosts, tmp_path / "hosts.yaml")
+        scenario = make_scenario(f"calibrated:{tmp_path / 'hosts.yaml'}")
+        columns = [*scenario.device_features * scenario.devices, *scenario.shared_features]
+        shares = [index for index, each in enumerate(columns) if each.name.endswith("_cpu")]
+        free, held = (observation_inputs(scenario, scaling).scale[shares] for scaling in ("mostly_local", "heuristics"))
+        assert free.min() < 0.1
+        assert held.min() >= 0.1
 
     def test_a_policy_trained_there_decides_on_hosts_as_it_is(self, calibrated: str, tmp_path: Path) -> None:
         scenario = make_scenario(calibrated)
