@@ -80,8 +80,9 @@ def trained(learner: str, devices: int, steps: int, profile: Path, work: Path) -
     """The weights of a learner for so many devices."""
     weights = work / "trained" / f"{learner}-{devices}"
     if not (weights / "policy.json").exists():
-        options = ("--set", f"n={devices}", "--steps", str(steps), "--seeds", "0", "--runs", work / "trainings")
-        answer = edgebed("train", learner, "--scenario", f"calibrated:{profile}", *options)
+        settings = ("--set", f"n={devices}", "--set", "scaling=heuristics")
+        options = ("--steps", str(steps), "--seeds", "0", "--runs", work / "trainings")
+        answer = edgebed("train", learner, "--scenario", f"calibrated:{profile}", *settings, *options)
         shutil.copytree(answer["policies"][0], weights, dirs_exist_ok=True)
     return weights
 
