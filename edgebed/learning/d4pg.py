@@ -48,6 +48,7 @@ class D4pgConfig(DcDrlConfig, frozen=True):
     merge_share: Annotated[float, parameter("1", "0: nothing is merged here", ge=0, le=1)] = 0.0
     cell_updates: Annotated[float, parameter("1", "0: cells do not learn here", ge=0)] = 0.0
     collective_updates: Annotated[float, parameter("1", "updates, a step of any cell", ge=0)] = 0.4
+    actor_rate: Annotated[float, parameter("1", "step size of the actor", gt=0)] = 3e-4
     adaptive_n: Annotated[bool, parameter("1", "n by agreement; otherwise always `n_step`")] = False
     n_step: Annotated[int, parameter("1", "n", "paper", ge=1, le=50)] = 5
     critic: Annotated[
