@@ -16,7 +16,7 @@ import pytest
 from edgebed.errors import BadInput, WorkFailed
 from edgebed.learning import learner_class
 from edgebed.learning.executor import make_executor
-from edgebed.learning.executor.ray import RayExecutor, remove_left_folders
+from edgebed.learning.executor.ray import RayExecutor, freest_node, remove_left_folders
 from edgebed.learning.testing import CountingCell, check_learner
 from orchestrator.cli import main
 from tests.learning.test_learners import small_task
@@ -143,3 +143,20 @@ def test_without_usage_statistics() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_actors_are_spread_over_the_nodes_by_their_processors() -> None:
+    nodes = [node("head", 0.0), node("small", 2.0), node("large", 6.0), node("dead", 64.0, alive=False)]
+    taken: dict[str, int] = {}
+    for _ in range(8):
+        chosen = freest_node(nodes, taken)
+        taken[chosen] = taken.get(chosen, 0) + 1
+    assert taken == {"small": 2, "large": 6}
+    assert freest_node([node("head", 0.0)], {"head": 3}) == "head"
+    with pytest.raises(WorkFailed, match="no node of the Ray cluster is alive"):
+        freest_node([node("dead", 4.0, alive=False)], {})
+
+
+def node(name: str, processors: float, *, alive: bool = True) -> dict[str, object]:
+    """What `ray.nodes()` says of one; it leaves out resources of which there are none."""
+    return {"NodeID": name, "Alive": alive, "Resources": {"CPU": processors} if processors else {}}

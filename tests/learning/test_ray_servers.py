@@ -34,7 +34,7 @@ def test_the_same_result_over_servers_of_which_one_is_lost(tmp_path: Path) -> No
         log = wait_for(lambda: log_of(runs), process)
         places = log.partition("RayExecutor on ")[2].partition('"')[0].split(", ")
         assert len(places) == 4
-        assert set(places) <= set(cluster.addresses)
+        assert set(places) == set(cluster.addresses)
         lost = next(number for number, address in enumerate(cluster.addresses) if number and address in places)
         wait_for(lambda: lines_of(runs) > 6, process)
         cluster.kill_node(lost)
@@ -42,7 +42,6 @@ def test_the_same_result_over_servers_of_which_one_is_lost(tmp_path: Path) -> No
         assert process.returncode == 0, f"{output}\n{errors}"
     folder = only_training(runs)
     assert folder is not None
-    assert len(set(places)) > 1, "all cells ran on one server"
     assert result_of(folder) == result_of(Path(inline["training"]))
     assert json.loads((folder / "status.json").read_text())["restarts"] >= places.count(cluster.addresses[lost])
 

@@ -2,7 +2,7 @@
 
 Without an address Ray is started for this training alone: on the loopback interface, with no dashboard, no usage
 statistics, and a bounded object store, in a folder that is removed afterwards. With one it joins a cluster that is
-already running, whose servers have the same version of edgebed; the actors are spread over its nodes.
+already running, whose servers have the same version of edgebed; its nodes get actors in proportion to their processors.
 ``docs/learning.md`` shows how to start one.
 """
 
@@ -14,7 +14,8 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,10 @@ class RayExecutor(RecoveringExecutor):
             raise BadInput(_no_cluster(address, str(error))) from None
 
     def make_handle(self, kind: type[CellWorker], cell: Cell) -> Handle:
-        """Start an actor."""
-        return _ActorHandle(self._ray, kind, cell)
+        """Start an actor, on the node that has the fewest for its processors."""
+        others = [slot.handle for slot in self._slots if slot.cell is not cell]
+        taken = Counter(handle.node for handle in others if isinstance(handle, _ActorHandle))
+        return _ActorHandle(self._ray, kind, cell, freest_node(self._ray.nodes(), taken))
 
     @property
     def places(self) -> list[str]:
@@ -107,15 +110,19 @@ class RayExecutor(RecoveringExecutor):
 
 
 class _ActorHandle(Handle):
-    def __init__(self, ray: Any, kind: type[CellWorker], cell: Cell) -> None:
+    def __init__(self, ray: Any, kind: type[CellWorker], cell: Cell, node: str) -> None:
+        self.node = node
         self._ray = ray
         self._cell = cell
         self._pid: int | None = None
         self.place = ""
         # No processors are asked for: more cells than processors are slower, not stuck. It also makes Ray give the
-        # actor's libraries one thread. Restarting is ours, because it needs the worker's state.
-        actor_class = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy="SPREAD")(_Actor)
-        self._actor = actor_class.remote(kind, cell)
+        # actor's libraries one thread. That is why it is told the node, and not softly: of actors that need nothing
+        # Ray's "SPREAD" and soft affinity bring any number to one server. A node that is dead by then counts as a
+        # worker lost. Restarting is ours, because it needs the worker's state.
+        strategy = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+        place = strategy(node_id=node, soft=False)
+        self._actor = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy=place)(_Actor).remote(kind, cell)
         self._waiting: deque[Any] = deque()
         self._greeting: Any = self._actor.greeting.remote()
 
@@ -167,6 +174,26 @@ class _Actor:
 
     def answer(self, content: bytes) -> bytes:
         return self._server.answer(content)
+
+
+def freest_node(nodes: Sequence[Mapping[str, Any]], taken: Mapping[str, int]) -> str:
+    """Node for one more actor.
+
+    Args:
+        nodes: as `ray.nodes()` gives them; those without processors are for other things, unless there are no others.
+        taken: actors on each node, by its id.
+
+    Returns:
+        Id of the one that would have the fewest actors for each of its processors; of equal ones the first.
+
+    Raises:
+        WorkFailed: no node is alive.
+    """
+    alive = {str(node["NodeID"]): node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"]}
+    usable = {node: processors for node, processors in alive.items() if processors > 0} or dict.fromkeys(alive, 1.0)
+    if not usable:
+        raise WorkFailed("no node of the Ray cluster is alive; `ray status` on one of its servers shows why")
+    return min(usable, key=lambda node: (taken.get(node, 0) + 1) / usable[node])
 
 
 def check_reachable(address: str) -> None:
