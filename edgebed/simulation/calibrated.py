@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from operator import mul
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -25,14 +26,14 @@ from numpy.typing import NDArray
 from edgebed.errors import BadInput
 from edgebed.simulation.base import ActionArray, BatchObservation, Decisions, Parameters, ScenarioSpec, parameter
 from edgebed.simulation.calibrated_heuristics import HEURISTICS
-from edgebed.simulation.calibrated_tasks import Arrivals, Tasks, decision_keys, draw_tasks
+from edgebed.simulation.calibrated_tasks import Arrivals, Tasks, decision_keys, draw_tasks, host_chances
 from edgebed.simulation.episodes import EpisodicScenario, Rows, RowsStep
 from edgebed.simulation.hosts_layout import layout_of
 from edgebed.simulation.random_streams import FloatArray, Uint64Array
 from edgebed.simulation.testbed.chance import decision_chances
 from edgebed.simulation.testbed.features import device_features, server_features, waiting_of
 from edgebed.simulation.testbed.hosts import Chosen, Testbed, Work, compute_energy_j
-from edgebed.simulation.testbed.ingredients import DONE, NOWHERE, Ended, Ingredients
+from edgebed.simulation.testbed.ingredients import DONE, NOWHERE, Ended, Ingredients, Layout
 from edgebed.simulation.testbed.pipeline import Load, Pipeline
 from edgebed.simulation.testbed.profile import ANY, Profile, draw, read_profile
 from edgebed.types import Observation, ObservationSpec
@@ -57,6 +58,9 @@ class CalibratedParameters(Parameters, frozen=True):
     channel_rate_bps: Annotated[
         float, parameter("bit/s", "rate that the uploads of a channel share; 0: not shaped", CONDITIONS, ge=0.0)
     ] = 0.0
+    speed_range: Annotated[
+        float, parameter("1", "each host computes up to so many times faster or slower in an episode", ge=1.0, le=10.0)
+    ] = 1.0
     latency_weight: Annotated[float, parameter("1/s", "cost of a second of latency", CONDITIONS, ge=0.0)] = 1.0
     energy_weight: Annotated[float, parameter("1/J", "cost of a joule", CONDITIONS, ge=0.0)] = 0.0
     miss_penalty: Annotated[float, parameter("1", "cost of a missed deadline", CONDITIONS, ge=0.0)] = 1.0
@@ -75,12 +79,17 @@ class _Host:
 
 @dataclass(slots=True)
 class _Episode:
-    """One environment: its queues, what arrives, and the sums of what became of it."""
+    """One environment: its queues, what arrives, and the sums of what became of it.
+
+    Attributes:
+        slowness: of each device, then of each server: how long it computes, relative to the profile; ``speed_range``
+            times the drift between cells that was measured.
+    """
 
     pipeline: Pipeline
     tasks: Tasks
     delays: Uint64Array
-    drift: float
+    slowness: FloatArray
     ended: list[Ended] = field(default_factory=list)
 
 
@@ -144,11 +153,27 @@ class CalibratedScenario(EpisodicScenario):
     def _begin(self, rows: Rows) -> None:
         for row in np.arange(self.batch)[rows].tolist():
             tasks = draw_tasks(int(self.seeds[row]), self.observation_spec.slots, self._arrivals, self.testbed)
-            pipeline = Pipeline(self._queues)
+            slowness = self._slowness(int(self.seeds[row]))
+            pipeline = Pipeline(self._believing(slowness))
             pipeline.advance(self._arrivals.epoch_s)
             delays = decision_keys(int(self.seeds[row]), self.observation_spec.slots)
-            drift = self.testbed.drift_of(int(self.seeds[row]), "calibrated")
-            self._episodes[row] = _Episode(pipeline, tasks, delays, drift)
+            slowness *= self.testbed.drift_of(int(self.seeds[row]), "calibrated")
+            self._episodes[row] = _Episode(pipeline, tasks, delays, slowness)
+
+    def _slowness(self, seed: int) -> FloatArray:
+        """``[devices + servers]``, how long each host computes in an episode, between 1 / ``speed_range`` and it."""
+        settings: CalibratedParameters = self.parameters
+        slowness: FloatArray = settings.speed_range ** (2.0 * host_chances(seed, self.observation_spec) - 1.0)
+        return slowness
+
+    def _believing(self, slowness: FloatArray) -> Layout:
+        """The queues whose hosts know at the start how fast they are: they have measured it."""
+        own, there = slowness[: self.devices].tolist(), slowness[self.devices :].tolist()
+        return replace(
+            self._queues,
+            device_frame_s=tuple(map(mul, self._queues.device_frame_s, own)),
+            server_frame_s=tuple(map(mul, self._queues.server_frame_s, there)),
+        )
 
     def observe(self) -> BatchObservation:
         """See `edgebed.simulation.base.Scenario.observe`."""
@@ -272,10 +297,10 @@ class CalibratedScenario(EpisodicScenario):
             edge_fraction=decided.edge_fraction[place, device],
         )
         found = self.testbed.ingredients(work, chosen)
-        drift = np.array([self._episodes[row].drift for row in numbers.tolist()])[place]
-        found.device_compute_s *= drift
-        found.server_compute_s *= drift
-        found.fallback_compute_s *= drift
+        slowness = np.stack([self._episodes[row].slowness for row in numbers.tolist()])
+        found.device_compute_s *= slowness[place, device]
+        found.server_compute_s *= slowness[place, self.devices + chosen.server]
+        found.fallback_compute_s *= slowness[place, device]
         return found
 
     def decisions(self, actions: ActionArray) -> Decisions:

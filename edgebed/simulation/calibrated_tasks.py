@@ -15,6 +15,7 @@ from edgebed.simulation.random_streams import FloatArray, Uint64Array, stream_ke
 from edgebed.simulation.testbed.chance import task_chances
 from edgebed.simulation.testbed.hosts import Testbed, Work
 from edgebed.simulation.testbed.ingredients import IndexArray
+from edgebed.types import ObservationSpec
 
 _BLOCK = 64
 """Arrivals of a device that are drawn at once; more blocks follow until the episode is full."""
@@ -106,6 +107,12 @@ def _keys(seed: int, devices: Sequence[str], what: str) -> Uint64Array:
 def decision_keys(seed: int, devices: Sequence[str]) -> Uint64Array:
     """The streams of delays of decisions, ``[devices]``."""
     return _keys(seed, devices, "decision")
+
+
+def host_chances(seed: int, spec: ObservationSpec) -> FloatArray:
+    """A number in [0, 1) for each device, then for each server, for the whole episode; see ``speed_range``."""
+    keys = [stream_keys([seed], "calibrated", "speed", host) for host in (*spec.slots, *spec.servers)]
+    return uniforms(np.concatenate(keys), 0, 1)[:, 0]
 
 
 def _arrivals_s(keys: Uint64Array, arrivals: Arrivals) -> list[FloatArray]:

@@ -150,6 +150,33 @@ def test_rewards_add_up_to_the_costs_where_nothing_comes_in_between() -> None:
     assert per_device.sum(axis=1).tolist() == pytest.approx((-total).tolist())
 
 
+def test_hosts_are_faster_and_slower_in_some_episodes_and_observations_show_it() -> None:
+    """Tasks are so rare that hardly one waits for another; each host's computing alone changes, by up to a half."""
+    parameters = {"rate_per_s": 0.01, "frames_low": 3, "frames_high": 3, "epochs": 800, "speed_range": 1.5}
+    seeds = np.arange(40)
+    scenario = CalibratedScenario(profile(), parameters)
+    own = CalibratedScenario(profile(), parameters | {"speed_range": 1.0})
+    slowness = np.stack([scenario._slowness(int(seed)) for seed in seeds])
+    assert slowness.shape == (40, 3)
+    assert 1 / 1.5 <= slowness.min() < 0.75
+    assert 1.35 < slowness.max() <= 1.5
+    assert abs(np.log(slowness).mean()) < 0.1
+    for site, compute_s in ((0, np.array([0.16, 0.31])), (1, np.array([0.06, 0.06]))):
+        latency_s = []
+        for each in (scenario, own):
+            each.reset(seeds)
+            while not each.step(np.full((40, 2), site)).truncated.all():
+                pass
+            latency_s.append(each.metrics()["latency_s"])
+        added_s = (slowness[:, :2] if site == 0 else slowness[:, 2:] * np.ones(2)) * compute_s - compute_s
+        longer_s = latency_s[0] - latency_s[1]
+        between = (added_s.min(axis=1) - 1e-9 <= longer_s) & (longer_s <= added_s.max(axis=1) + 1e-9)
+        assert np.mean(between) >= 0.9  # of two tasks that come at once one does wait
+    name = [each.name for each in scenario.shared_features].index("server0.worker_speed_hz")
+    seen = scenario.observe().shared[:, name]
+    assert seen.tolist() == pytest.approx((1e7 / (0.02 * slowness[:, 2])).tolist(), rel=1e-5)
+
+
 def test_heuristics_are_the_hosts_own_policies() -> None:
     scenario = CalibratedScenario(noisy(), {"rate_per_s": 4.0})
     heuristic = scenario.heuristics["greedy_latency"](scenario)
@@ -206,3 +233,5 @@ def test_wrong_files_and_parameters_are_refused(tmp_path: Path) -> None:
         CalibratedScenario(profile(), {"frames_low": 5, "frames_high": 4})
     with pytest.raises(BadInput, match="rate_per_s"):
         CalibratedScenario(profile(), {"rate_per_s": -1.0})
+    with pytest.raises(BadInput, match="speed_range"):
+        CalibratedScenario(profile(), {"speed_range": 0.5})
