@@ -41,7 +41,7 @@ def _list(dumper: Any, items: list[Any]) -> yaml.Node:
 _Dumper.add_representer(list, _list)
 
 
-MANY_HOSTS = 300
+MANY_HOSTS = 100
 """A plan of more hosts is written as JSON, which is YAML too and a hundred times faster to read."""
 
 
