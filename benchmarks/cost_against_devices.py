@@ -34,6 +34,9 @@ HEURISTICS = ("all_local", "all_edge", "uniform_random", "greedy_latency")
 CALIBRATION = ("policies=[all_local,all_edge,uniform_random]", "seeds=[101,102]")
 """What the profile is fitted to: other seeds than those that are compared."""
 
+LEARNING = ("scaling=heuristics", "cost_knee=30", "speed_range=1.3")
+"""Of both learners: queues may be long, the costs of several tasks add up, and hosts are never quite as fast as then."""
+
 COLOURS = ("#444444", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#0072B2")
 
 
@@ -80,7 +83,7 @@ def trained(learner: str, devices: int, steps: int, profile: Path, work: Path) -
     """The weights of a learner for so many devices."""
     weights = work / "trained" / f"{learner}-{devices}"
     if not (weights / "policy.json").exists():
-        settings = ("--set", f"n={devices}", "--set", "scaling=heuristics")
+        settings = [word for each in (f"n={devices}", *LEARNING) for word in ("--set", each)]
         options = ("--steps", str(steps), "--seeds", "0", "--runs", work / "trainings")
         answer = edgebed("train", learner, "--scenario", f"calibrated:{profile}", *settings, *options)
         shutil.copytree(answer["policies"][0], weights, dirs_exist_ok=True)

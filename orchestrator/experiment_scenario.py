@@ -183,7 +183,8 @@ def _conditions(path: Path) -> CalibratedParameters:
     from edgebed.simulation.calibrated import CalibratedParameters  # here: few experiments have a profile's settings
 
     given = read_profile(path).source.conditions
-    missing = [key for key in CalibratedParameters.__struct_fields__ if key not in given and key != "n"]
+    no_conditions = {"n", "speed_range"}
+    missing = [key for key in CalibratedParameters.__struct_fields__ if key not in given and key not in no_conditions]
     if missing:
         what = f"conditions its runs were: {', '.join(missing)}" if given else "conditions its runs were"
         raise BadInput(f"{path}: the profile does not say under which {what}; calibrate again, or leave the key out")

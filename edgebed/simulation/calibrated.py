@@ -29,7 +29,7 @@ from edgebed.simulation.calibrated_heuristics import HEURISTICS
 from edgebed.simulation.calibrated_tasks import Arrivals, Tasks, decision_keys, draw_tasks, host_chances
 from edgebed.simulation.episodes import EpisodicScenario, Rows, RowsStep
 from edgebed.simulation.hosts_layout import layout_of
-from edgebed.simulation.random_streams import FloatArray, Uint64Array
+from edgebed.simulation.random_streams import FloatArray, Uint64Array, uniforms
 from edgebed.simulation.testbed.chance import decision_chances
 from edgebed.simulation.testbed.features import device_features, server_features, waiting_of
 from edgebed.simulation.testbed.hosts import Chosen, Testbed, Work, compute_energy_j
@@ -84,12 +84,14 @@ class _Episode:
     Attributes:
         slowness: of each device, then of each server: how long it computes, relative to the profile; ``speed_range``
             times the drift between cells that was measured.
+        cpu_keys: see `Testbed.cpu_keys`.
     """
 
     pipeline: Pipeline
     tasks: Tasks
     delays: Uint64Array
     slowness: FloatArray
+    cpu_keys: Uint64Array
     ended: list[Ended] = field(default_factory=list)
 
 
@@ -158,7 +160,8 @@ class CalibratedScenario(EpisodicScenario):
             pipeline.advance(self._arrivals.epoch_s)
             delays = decision_keys(int(self.seeds[row]), self.observation_spec.slots)
             slowness *= self.testbed.drift_of(int(self.seeds[row]), "calibrated")
-            self._episodes[row] = _Episode(pipeline, tasks, delays, slowness)
+            cpu_keys = self.testbed.cpu_keys(int(self.seeds[row]))
+            self._episodes[row] = _Episode(pipeline, tasks, delays, slowness, cpu_keys)
 
     def _slowness(self, seed: int) -> FloatArray:
         """``[devices + servers]``, how long each host computes in an episode, between 1 / ``speed_range`` and it."""
@@ -189,9 +192,13 @@ class CalibratedScenario(EpisodicScenario):
         deadline_s = np.full(len(work), settings.deadline_s)
         waiting = waiting_of(work, deadline_s, 0.0, self.batch, self.devices)
         load = _joined([episode.pipeline.load() for episode in self._episodes])
+        keys = np.concatenate([episode.cpu_keys for episode in self._episodes])
+        hosts = self.devices + self.servers
+        chance = uniforms(keys, np.repeat(self.step_index, hosts), 1).reshape(self.batch, hosts)
+        here, there = np.split(chance, [self.devices], axis=1)
         return (
-            device_features(self.testbed, waiting, load),
-            server_features(self.testbed, load, settings.channels, settings.channel_rate_bps),
+            device_features(self.testbed, waiting, load, here),
+            server_features(self.testbed, load, settings.channels, settings.channel_rate_bps, there),
         )
 
     def observation(self, row: int, values: NDArray[np.float32], server: NDArray[np.float32]) -> Observation:

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_server.controller.deciding import Decided
 from edgebed.protocol.cells import CellSpec
+from edgebed.simulation.random_streams import uniforms
 from edgebed.simulation.testbed.chance import device_keys, task_chances
 from edgebed.simulation.testbed.features import device_features, server_features, waiting_of
 from edgebed.simulation.testbed.hosts import Testbed, Work
@@ -86,6 +87,7 @@ class SimulatedCell:
         self._acts = deque(sorted(acts, key=lambda act: act[:2]))
         self._controllers = 0
         self.task_keys = device_keys(spec.seed, spec.devices, f"task{again}")
+        self.cpu_keys = self.testbed.cpu_keys(spec.seed)
         self.next_epoch = 0
         self.on_ended: Callable[[Ended], None] = _nobody_hears
         self.decisions = Decisions(self, content)
@@ -147,12 +149,14 @@ class SimulatedCell:
             rows: of the tasks that wait for this decision.
         """
         load, work, slots = self.pipeline.load(), self.work(rows), len(self.cell.devices)
+        chance = uniforms(self.cpu_keys, epoch, 1).T
+        here, there = chance[:, :slots], chance[:, slots:]
         waiting = waiting_of(work, self.tasks.deadline_s[rows], self.pipeline.now_s, 1, slots)
         seen = Observation(
-            values=device_features(self.testbed, waiting, load)[0],
+            values=device_features(self.testbed, waiting, load, here)[0],
             present=np.ones(slots, np.bool_),
             age_s=np.zeros(slots, np.float32),
-            server=server_features(self.testbed, load, self.cell.channels.count, self.channel_bps)[0],
+            server=server_features(self.testbed, load, self.cell.channels.count, self.channel_bps, there)[0],
             allowed_actions=np.ones((slots, self.spec.actions), np.bool_),
             epoch=epoch,
         )

@@ -26,6 +26,8 @@ def device_profile(host: Host, evidence: Evidence, service: ServiceFits, line: L
         accuracy=_accuracy(evidence.rows, "device"),
         power=_power(host, evidence, service),
         cpu_idle=_idle_share(host, evidence),
+        cpu_resting=evidence.observed.shown_share(host.name, is_working=False),
+        cpu_working=evidence.observed.shown_share(host.name, is_working=True),
         link=link,
     )
 
@@ -39,6 +41,8 @@ def server_profile(host: Host, evidence: Evidence, service: ServiceFits, line: L
         accuracy=_accuracy(evidence.rows, "edge"),
         power=_power(host, evidence, service),
         cpu_idle=_idle_share(host, evidence),
+        cpu_resting=evidence.observed.shown_share(host.name, is_working=False),
+        cpu_working=evidence.observed.shown_share(host.name, is_working=True),
         workers=host.workers,
         queue_tasks=host.queue_tasks,
     )

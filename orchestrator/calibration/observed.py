@@ -10,12 +10,16 @@ import numpy as np
 
 from edgebed.types import ObservationSpec
 from orchestrator.calibration.distributions import FloatArray
+from orchestrator.calibration.fitting import stored_quantiles
 from orchestrator.calibration.traces import Trace
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MOST_EPOCHS = 20_000
+LEAST_SHOWN = 20
+"""Observations that a distribution of what a host shows needs."""
+SHOWN_POINTS = 21
 
 _OBSERVATIONS = f"""
 SELECT cell_id, epoch, device_id, observation FROM epochs WHERE observation IS NOT NULL
@@ -48,12 +52,18 @@ class Observed:
         round_trip_s: as devices measured them.
         cpu: mean busy share of its processors while cells ran, with the seconds that they ran.
         task_cpu_s: CPU seconds of tasks on it meanwhile.
+        shown_cpu: busy share of its processors in observations, by whether it had a task to compute.
     """
 
     first_speed_hz: dict[str, list[float]] = field(default_factory=dict)
     round_trip_s: dict[str, list[float]] = field(default_factory=dict)
     cpu: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     task_cpu_s: dict[str, float] = field(default_factory=dict)
+    shown_cpu: dict[tuple[str, bool], list[float]] = field(default_factory=dict)
+
+    def show(self, host: str, cpu: float, queued: float) -> None:
+        """Take what a host showed: its busy share, and how much it had to compute, in whatever unit."""
+        self.shown_cpu.setdefault((host, queued > 0), []).append(float(cpu))
 
     def typical_round_trip_s(self, device: str) -> float:
         """Median; 0 when it is not known."""
@@ -64,6 +74,17 @@ class Observed:
         """Seconds a frame that it believed in before the first task; None when that is not known."""
         known = [value for value in self.first_speed_hz.get(host, []) if value > 0]
         return cycles_per_frame / float(np.median(known)) if known else None
+
+    def shown_share(self, host: str, *, is_working: bool) -> list[float] | None:
+        """Quantiles of the busy share that a host shows; None when too little is known of it.
+
+        Args:
+            host: whose.
+            is_working: while it has a task to compute; where that was hardly ever so, whatever it showed is taken.
+        """
+        own = self.shown_cpu.get((host, is_working), [])
+        values = own if len(own) >= LEAST_SHOWN else own + self.shown_cpu.get((host, not is_working), [])
+        return stored_quantiles(np.clip(values, 0.0, 1.0), SHOWN_POINTS) if len(values) >= LEAST_SHOWN else None
 
     def idle_share(self, host: str, sharing: Sequence[str], cores: float) -> float:
         """Busy share of a host's processors that no task accounts for; 0 when it is not known.
@@ -117,13 +138,19 @@ def _take(
     is_first: bool,
 ) -> None:
     trip, speed = spec.device_index("round_trip_s"), spec.device_index("device_speed_hz")
+    cpu, delay = spec.device_index("device_cpu"), spec.device_index("device_queue_delay_s")
     for slot, name in enumerate(slots):
         if values[slot, trip] > 0:
             found.round_trip_s.setdefault(name, []).append(float(values[slot, trip]))
+        if values[slot, speed] > 0:  # else nothing was heard of it
+            found.show(name, values[slot, cpu], values[slot, delay])
         if is_first and values[slot, speed] > 0:
             found.first_speed_hz.setdefault(name, []).append(float(values[slot, speed]))
     for index, name in enumerate(spec.servers):
         worker_hz = server[spec.server_index("worker_speed_hz", index)]
+        if worker_hz > 0:
+            held = server[spec.server_index("queue_tasks", index)]
+            found.show(name, server[spec.server_index("server_cpu", index)], held)
         if is_first and worker_hz > 0:
             found.first_speed_hz.setdefault(name, []).append(float(worker_hz))
 

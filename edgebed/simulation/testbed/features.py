@@ -53,8 +53,17 @@ def waiting_of(work: Work, deadline_s: FloatArray, now_s: float, lanes: int, dev
     )
 
 
-def device_features(testbed: Testbed, waiting: Waiting, load: Load) -> Float32Array:
-    """``[lanes, devices, device features]``, in the order of `edgebed.types.DEVICE_FEATURES`."""
+def device_features(
+    testbed: Testbed, waiting: Waiting, load: Load, cpu_chance: FloatArray | None = None
+) -> Float32Array:
+    """``[lanes, devices, device features]``, in the order of `edgebed.types.DEVICE_FEATURES`.
+
+    Args:
+        testbed: the hosts.
+        waiting: the tasks that wait for a decision.
+        load: the state of their queues.
+        cpu_chance: ``[lanes, devices]``, see `Testbed.device_cpu`.
+    """
     shape = waiting.tasks.shape
     cycles = testbed.profile.cycles_per_frame
     rate_bps = np.where(testbed.link_rate_bps > 0, testbed.link_rate_bps, load.measured_bps)
@@ -71,7 +80,7 @@ def device_features(testbed: Testbed, waiting: Waiting, load: Load) -> Float32Ar
         "uplink_queue_bytes": load.uplink_queue_bytes,
         "link_rate_bps": rate_bps,
         "round_trip_s": testbed.round_trip_s,
-        "device_cpu": _cpu(testbed.device_cpu, load.device_is_busy),
+        "device_cpu": testbed.device_cpu(load.device_is_busy, cpu_chance),
         "battery": np.ones(shape),
         "position_x_m": x_m,
         "position_y_m": y_m,
@@ -80,7 +89,13 @@ def device_features(testbed: Testbed, waiting: Waiting, load: Load) -> Float32Ar
     return np.stack(columns, axis=-1).astype(np.float32)
 
 
-def server_features(testbed: Testbed, load: Load, channels: int, channel_rate_bps: float | FloatArray) -> Float32Array:
+def server_features(
+    testbed: Testbed,
+    load: Load,
+    channels: int,
+    channel_rate_bps: float | FloatArray,
+    cpu_chance: FloatArray | None = None,
+) -> Float32Array:
     """``[lanes, servers * server width]``, as `edgebed.types.ObservationSpec.server_names` names them.
 
     Args:
@@ -88,6 +103,7 @@ def server_features(testbed: Testbed, load: Load, channels: int, channel_rate_bp
         load: the state of their queues.
         channels: of each server.
         channel_rate_bps: of one; or ``[servers]``, of each server's, see `Layout.channel_alone_bps`.
+        cpu_chance: ``[lanes, servers]``, see `Testbed.device_cpu`.
     """
     shape = load.server_tasks.shape
     cycles = testbed.profile.cycles_per_frame
@@ -96,7 +112,7 @@ def server_features(testbed: Testbed, load: Load, channels: int, channel_rate_bp
         "queue_delay_s": load.server_queue_delay_s,
         "workers": np.array(testbed.workers, np.float64),
         "worker_speed_hz": cycles / np.maximum(load.server_frame_s, 1e-9),
-        "server_cpu": _cpu(testbed.server_cpu, load.server_busy_workers),
+        "server_cpu": testbed.server_cpu(load.server_busy_workers, load.server_tasks, cpu_chance),
         "uploading_bytes": load.uploading_bytes,
     }
     columns: list[NDArray[np.float64]] = [np.broadcast_to(values[feature.name], shape) for feature in SERVER_FEATURES]
@@ -107,10 +123,3 @@ def server_features(testbed: Testbed, load: Load, channels: int, channel_rate_bp
         }
         columns += [np.broadcast_to(of_channel[feature.name], shape) for feature in CHANNEL_FEATURES]
     return np.stack(columns, axis=-1).reshape(shape[0], -1).astype(np.float32)
-
-
-def _cpu(of_hosts: FloatArray, busy: FloatArray) -> FloatArray:
-    """Busy share of processors, by `Testbed.device_cpu` or ``server_cpu`` and how many tasks are computed there."""
-    idle, share = of_hosts
-    found: FloatArray = np.minimum(1.0, idle + share * busy)
-    return found

@@ -12,7 +12,7 @@ import numpy as np
 from edgebed.errors import BadInput
 from edgebed.protocol.cells import CellSpec
 from edgebed.simulation.radio.between_hosts import Interference, interference_of
-from edgebed.simulation.random_streams import stream_keys, uniforms
+from edgebed.simulation.random_streams import Uint64Array, named_keys, stream_keys, uniforms
 from edgebed.simulation.testbed.chance import column
 from edgebed.simulation.testbed.ingredients import (
     NOWHERE,
@@ -24,6 +24,7 @@ from edgebed.simulation.testbed.ingredients import (
     ProcessorGroup,
 )
 from edgebed.simulation.testbed.profile import DeviceProfile, Host, Power, Profile, ServerProfile, draw
+from edgebed.types import BoolArray
 
 HostType = TypeVar("HostType", bound=Host)
 
@@ -117,6 +118,18 @@ class Kinds(Generic[HostType]):
         """A number of every host, ``[hosts]``."""
         return np.array([value(each) for each in self._profiles], np.float64)[self.of_host]
 
+    def cpu(self, busy: FloatArray, is_working: BoolArray, chance: FloatArray | None) -> FloatArray:
+        """See `Testbed.device_cpu`."""
+        found = self.each(lambda each: each.cpu_idle) + self.each(_cpu_share) * busy
+        chances = np.full(busy.shape, 0.5) if chance is None else chance
+        for number, profile in enumerate(self._profiles):
+            for quantiles, when in ((profile.cpu_resting, ~is_working), (profile.cpu_working, is_working)):
+                if quantiles is not None:
+                    mine = when & (self.of_host == number)
+                    found[mine] = draw(quantiles, chances[mine])
+        shares: FloatArray = np.minimum(1.0, found)
+        return shares
+
     def drawn(self, host: IndexArray, chance: FloatArray, quantiles: Callable[[HostType], list[float]]) -> FloatArray:
         """A draw for each task, ``[n]``, from the quantiles of its host."""
         kinds = self.of_host[host]
@@ -139,7 +152,6 @@ class Testbed:
     Attributes:
         link_rate_bps: ``[devices]``, what their uplinks are paced to; 0: not paced.
         positions_m: ``[devices, 2]``. round_trip_s: ``[devices]``.
-        device_cpu, server_cpu: busy share of their processors when they idle, and what a task adds, ``[2, hosts]``.
 
     Raises:
         BadInput: the profile is not for one of them.
@@ -158,8 +170,6 @@ class Testbed:
         self.link_rate_bps = np.where(fitted < 0, stated_bps, fitted)
         self.positions_m = np.array([host.position_m for host in devices], np.float64).reshape(len(devices), 2)
         self.round_trip_s = self._here.each(lambda each: each.link.round_trip_s)
-        self.device_cpu = np.stack([self._here.each(lambda each: each.cpu_idle), self._here.each(_cpu_share)])
-        self.server_cpu = np.stack([self._there.each(lambda each: each.cpu_idle), self._there.each(_cpu_share)])
         pairs = zip(self.servers, self.server_profiles, strict=True)
         self.workers = tuple(each.workers or host.workers for host, each in pairs)
         self._overhead_s = self._here.each(lambda each: each.compute.overhead_s)
@@ -169,6 +179,25 @@ class Testbed:
         self._chunk_overhead_bytes = self._here.each(lambda each: each.link.chunk_overhead_bytes)
         self._server_overhead_s = self._there.each(lambda each: each.compute.overhead_s)
         self._server_frame_s = self._there.each(lambda each: each.compute.seconds_per_frame)
+
+    def cpu_keys(self, seed: int) -> Uint64Array:
+        """Streams of what hosts show of their processors, ``[devices + servers]``; one for all that share them."""
+        profiles: list[Host] = [*self.device_profiles, *self.server_profiles]
+        pairs = zip((*self.devices, *self.servers), profiles, strict=True)
+        return named_keys(seed, [("testbed", "cpu", each.processor or host.name) for host, each in pairs])
+
+    def device_cpu(self, busy: FloatArray, chance: FloatArray | None = None) -> FloatArray:
+        """Busy share of the devices' processors as observations show it, ``[lanes, devices]``.
+
+        Args:
+            busy: ``[lanes, devices]``, tasks that are computed there now.
+            chance: ``[lanes, devices]``, of `cpu_keys`; None: medians.
+        """
+        return self._here.cpu(busy, busy > 0, chance)
+
+    def server_cpu(self, busy: FloatArray, held: FloatArray, chance: FloatArray | None = None) -> FloatArray:
+        """The same of the servers, ``[lanes, servers]``; ``held``: tasks that are there, computed or not."""
+        return self._there.cpu(busy, held > 0, chance)
 
     def drift_of(self, seed: int, cell: str, replica: int = 0) -> float:
         """How long everything computes in one cell, relative to a usual one.

@@ -120,6 +120,8 @@ class Host(_Part, kw_only=True):
         accuracy: probability that a frame is recognised correctly there; None: not known, then nothing is predicted.
         power: None: energy is unknown.
         cpu_idle: busy share of its processors without any task.
+        cpu_resting, cpu_working: quantiles of that share in observations, while the host has no task to compute and
+            while it has; None: computed from ``cpu_idle`` and the tasks.
     """
 
     board: str = ""
@@ -128,6 +130,8 @@ class Host(_Part, kw_only=True):
     accuracy: Share | None = None
     power: Power | None = None
     cpu_idle: Share = 0.0
+    cpu_resting: Quantiles | None = None
+    cpu_working: Quantiles | None = None
 
 
 class DeviceProfile(Host, kw_only=True):
@@ -295,7 +299,19 @@ def _looked_up(hosts: Mapping[str, HostType], name: str, what: str) -> HostType:
 
 
 _QUANTILES = frozenset(
-    {"ratio", "time_ratio", "uplink_delay_s", "downlink_s", "refusal_s", "delay_s", "compute_s", "frame_bytes", "drift"}
+    {
+        "ratio",
+        "time_ratio",
+        "uplink_delay_s",
+        "downlink_s",
+        "refusal_s",
+        "delay_s",
+        "compute_s",
+        "frame_bytes",
+        "drift",
+        "cpu_resting",
+        "cpu_working",
+    }
 )
 
 
