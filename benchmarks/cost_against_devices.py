@@ -35,7 +35,7 @@ CALIBRATION = ("policies=[all_local,all_edge,uniform_random]", "seeds=[101,102]"
 """What the profile is fitted to: other seeds than those that are compared."""
 
 LEARNING = ("scaling=heuristics", "cost_knee=30", "speed_range=1.3")
-"""Of both learners: queues may be long, the costs of several tasks add up, and hosts are never quite as fast as then."""
+"""Of both learners: queues may be long, costs of several tasks add up, and hosts are never quite as fast as then."""
 
 COLOURS = ("#444444", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#0072B2")
 

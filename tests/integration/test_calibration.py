@@ -23,6 +23,7 @@ from edgebed.simulation.testbed.profile import (
     read_profile,
     write_profile,
 )
+from edgebed.types import ObservationSpec
 from orchestrator.cli import main
 
 pytestmark = pytest.mark.integration
@@ -63,6 +64,7 @@ class TestLocalHosts:
             drawn_s = compute.mean_s(np.array(mean_s[1])) * np.mean(compute.ratio)
             assert drawn_s == pytest.approx(mean_s[0], rel=0.25)
         assert known.server("edge").queue_tasks == 32
+        check_shown_processors(testbed, known)
         assert known.processors["machine"].cores >= 1
 
         page = tmp_path / "page.html"
@@ -101,6 +103,27 @@ class TestLocalHosts:
         assert "pi-1: no offloaded task" in error
         assert "all_edge" in error
         assert not (tmp_path / "profile.yaml").exists()
+
+
+def check_shown_processors(testbed: Any, known: Profile) -> None:
+    """The distributions of what hosts showed of their processors are those of the observations in the trace."""
+    spec = ObservationSpec(("pi-1", "pi-2"), ("edge",))
+    seen = np.array([row[0] for row in testbed.sql("SELECT observation FROM epochs")])
+    devices = seen[:, : 2 * len(spec.device_features)].reshape(len(seen), 2, -1)
+    servers = seen[:, 2 * len(spec.device_features) :]
+    shown = {
+        name: (devices[:, slot, spec.device_index("device_cpu")], devices[:, slot, spec.device_index(delay)] > 0)
+        for slot, (name, delay) in enumerate((each, "device_queue_delay_s") for each in spec.slots)
+    }
+    held = servers[:, spec.server_index("queue_tasks")] > 0
+    shown["edge"] = servers[:, spec.server_index("server_cpu")], held
+    for name, (cpu, is_working) in shown.items():
+        host = known.server(name) if name == "edge" else known.device(name)
+        for quantiles, mine in ((host.cpu_resting, ~is_working), (host.cpu_working, is_working)):
+            expected = cpu[mine] if mine.sum() >= 20 else cpu
+            assert quantiles is not None
+            assert quantiles == sorted(quantiles)
+            assert np.mean(np.add(quantiles[1:], quantiles[:-1])) / 2 == pytest.approx(expected.mean(), rel=1e-6)
 
 
 TRUTH = Profile(

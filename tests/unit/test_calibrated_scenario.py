@@ -177,6 +177,39 @@ def test_hosts_are_faster_and_slower_in_some_episodes_and_observations_show_it()
     assert seen.tolist() == pytest.approx((1e7 / (0.02 * slowness[:, 2])).tolist(), rel=1e-5)
 
 
+def test_hosts_show_of_their_processors_what_they_showed_in_the_runs() -> None:
+    made = profile(processors={"machine": Processor(cores=2)})
+    for host in (*made.devices.values(), *made.servers.values()):
+        host.cpu_resting, host.cpu_working, host.processor = [0.1, 0.3], [0.5, 1.2], "machine"
+    alone = profile()
+    alone.devices["pi-1"].cpu_working = [0.5, 0.7]
+    for each, is_shared in ((made, True), (alone, False)):
+        scenario = CalibratedScenario(each, {"rate_per_s": 3.0})
+        names = [feature.name for feature in scenario.device_features]
+        cpu, delay = names.index("device_cpu"), names.index("device_queue_delay_s")
+        shown, again = [], []
+        for found in (shown, again):
+            scenario.reset(np.arange(3))
+            for _ in range(20):
+                found.append(scenario.observe().devices)
+                scenario.step(np.zeros((3, 2), int))
+        seen = np.stack(shown)
+        assert seen.tolist() == np.stack(again).tolist()
+        is_working = seen[..., delay] > 0
+        assert 0 < is_working.mean() < 1
+        first = seen[..., 0, cpu][is_working[..., 0]]
+        assert first.min() >= 0.5
+        assert len(np.unique(first)) > 10
+        if is_shared:
+            assert seen[..., cpu][~is_working].max() <= 0.3
+            assert first.max() == 1.0
+            both = is_working.all(axis=2)
+            assert seen[..., 0, cpu][both].tolist() == seen[..., 1, cpu][both].tolist()
+        else:
+            assert first.max() <= 0.7
+            assert set(np.unique(seen[..., 0, cpu][~is_working[..., 0]])) == {0.0}
+
+
 def test_heuristics_are_the_hosts_own_policies() -> None:
     scenario = CalibratedScenario(noisy(), {"rate_per_s": 4.0})
     heuristic = scenario.heuristics["greedy_latency"](scenario)
