@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edgebed.errors import BadInput, SchemaMismatch
 from edgebed.policies import make_policy
@@ -187,14 +188,8 @@ def test_hosts_show_of_their_processors_what_they_showed_in_the_runs() -> None:
         scenario = CalibratedScenario(each, {"rate_per_s": 3.0})
         names = [feature.name for feature in scenario.device_features]
         cpu, delay = names.index("device_cpu"), names.index("device_queue_delay_s")
-        shown, again = [], []
-        for found in (shown, again):
-            scenario.reset(np.arange(3))
-            for _ in range(20):
-                found.append(scenario.observe().devices)
-                scenario.step(np.zeros((3, 2), int))
-        seen = np.stack(shown)
-        assert seen.tolist() == np.stack(again).tolist()
+        seen = shown_under_all_local(scenario)
+        assert seen.tolist() == shown_under_all_local(scenario).tolist()
         is_working = seen[..., delay] > 0
         assert 0 < is_working.mean() < 1
         first = seen[..., 0, cpu][is_working[..., 0]]
@@ -208,6 +203,16 @@ def test_hosts_show_of_their_processors_what_they_showed_in_the_runs() -> None:
         else:
             assert first.max() <= 0.7
             assert set(np.unique(seen[..., 0, cpu][~is_working[..., 0]])) == {0.0}
+
+
+def shown_under_all_local(scenario: CalibratedScenario) -> NDArray[np.float32]:
+    """Devices' features at 20 ticks of three episodes, ``[20, 3, devices, features]``."""
+    scenario.reset(np.arange(3))
+    shown = []
+    for _ in range(20):
+        shown.append(scenario.observe().devices)
+        scenario.step(np.zeros((3, scenario.devices), int))
+    return np.stack(shown)
 
 
 def test_heuristics_are_the_hosts_own_policies() -> None:
