@@ -22,7 +22,7 @@ from workloads import load_workload
 from workloads.base import Demand
 
 if TYPE_CHECKING:
-    from edgebed.simulation.calibrated import CalibratedParameters
+    from edgebed.simulation.calibrated_parameters import CalibratedParameters
 
 NO_COUNTERPART = {
     "cell-selection": "it is about which base station serves a phone; hosts have one network",
@@ -180,7 +180,9 @@ def _conditions(path: Path) -> CalibratedParameters:
     Raises:
         BadInput: it does not, or not all, or something that no run can have.
     """
-    from edgebed.simulation.calibrated import CalibratedParameters  # here: few experiments have a profile's settings
+    from edgebed.simulation.calibrated_parameters import (
+        CalibratedParameters,  # here: few experiments have a profile's settings
+    )
 
     given = read_profile(path).source.conditions
     no_conditions = {"n", "speed_range"}
