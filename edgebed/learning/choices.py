@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -118,6 +118,7 @@ def save_choices(
     inputs: Inputs,
     layers: Sequence[Layer],
     steps: int,
+    others: Mapping[str, Network] | None = None,
 ) -> None:
     """Write a joint policy whose last layer gives a score for each choice of each device.
 
@@ -129,7 +130,10 @@ def save_choices(
         inputs: scaling of observations.
         layers: of the actor.
         steps: environment steps it was trained for.
+        others: further networks, by name.
     """
     training = {"seed": task.seeds[index], "steps": steps, "config": msgspec.to_builtins(task.config)}
-    policy = policy_file(scenario, Network(layers), inputs=inputs, learner=task.learner, training=training)
+    policy = policy_file(
+        scenario, Network(layers), inputs=inputs, others=others, learner=task.learner, training=training
+    )
     save_policy(folder, policy)

@@ -42,9 +42,10 @@ from edgebed.learning.encodings import Encoding, OneHot, PublishedTanh
 from edgebed.learning.evolution import below_average, merged, mutate, rank_weights
 from edgebed.learning.health import Health
 from edgebed.learning.noise import Counted, OrnsteinUhlenbeck, decayed, gumbel
-from edgebed.learning.pairwise import PairwiseDdpg
+from edgebed.learning.pairwise import PAIRWISE_CRITIC, PairwiseDdpg
 from edgebed.learning.replay import RUNNING, TERMINATED, TRUNCATED, Replay, Trajectory
 from edgebed.learning.returns import adaptive_returns, fixed_returns
+from edgebed.policies.forward import Network
 from edgebed.simulation.base import Scenario
 from edgebed.simulation.random_streams import FloatArray
 
@@ -514,9 +515,12 @@ class DcDrl(Learner):
         self._replaced = state["replaced"].copy()
 
     def export(self, index: int, folder: Path) -> None:
-        """Write the collective agent's slow actor of a seed."""
-        layers = self._agent.encoding.scores(self._agent.ddpg.target_actor.layers(index))
-        save_choices(folder, self.task, index, self._scenario, self._inputs, layers, self.steps)
+        """Write the collective agent's slow actor of a seed, and its pairwise critic, to go on learning with online."""
+        ddpg = self._agent.ddpg
+        layers = self._agent.encoding.scores(ddpg.target_actor.layers(index))
+        is_pairwise = isinstance(ddpg, PairwiseDdpg)
+        others = {PAIRWISE_CRITIC: Network(ddpg.target_critic.layers(index))} if is_pairwise else {}
+        save_choices(folder, self.task, index, self._scenario, self._inputs, layers, self.steps, others)
 
 
 def _beside(flags: NDArray[np.bool_], like: NDArray[Any]) -> NDArray[np.bool_]:

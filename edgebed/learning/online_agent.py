@@ -1,7 +1,8 @@
 """Learning while the testbed runs: a DDPG agent that begins with a trained policy and goes on from measured epochs.
 
-The policy's own critic goes on learning where its file has one. Without one the critic is new, and the actor stays as
-it is until the critic has got to know it.
+The policy's own critic goes on learning where its file has one, as DC-DRL's has: a pairwise critic, from whose values
+of all choices the actor learns as it did before. Without one the critic is new, and the actor stays as it is until the
+critic has got to know it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from edgebed.learning.encodings import OneHot
 from edgebed.learning.experience import Transition
 from edgebed.learning.noise import Counted
 from edgebed.learning.online_config import OnlineConfig
+from edgebed.learning.pairwise import PAIRWISE_CRITIC, PairwiseDdpg
 from edgebed.learning.replay import RUNNING, Replay, Trajectory
 from edgebed.learning.returns import fixed_returns
 from edgebed.policies.forward import Network
@@ -52,13 +54,19 @@ class OnlineAgent:
         self._encoding = OneHot(devices, len(policy.choices), 1.0)
         hidden = tuple(layer.outputs for layer in policy.actor.layers[:-1])
         settings = DdpgSettings(hidden, config.actor_rate, config.critic_rate, config.tau, huber=1.0)
-        critic = policy.networks.get(CRITIC)
-        heads = devices if critic is None else critic.outputs
-        self._ddpg = Ddpg(policy.width, self._encoding, (seed,), settings, heads)
+        critic, pairwise = policy.networks.get(CRITIC), policy.networks.get(PAIRWISE_CRITIC)
+        if pairwise is not None:
+            settings = replace(settings, highest_value=0.0)  # as in training: costs are not negative
+            temperature = config.choice_temperature
+            self._ddpg: Ddpg = PairwiseDdpg(policy.width, self._encoding, (seed,), settings, temperature)
+        else:
+            heads = devices if critic is None else critic.outputs
+            self._ddpg = Ddpg(policy.width, self._encoding, (seed,), settings, heads)
         self._take_over(ACTOR, policy.actor)
-        if critic is not None:
-            self._take_over(CRITIC, critic)
-        self._actor_after = 0 if critic is not None else config.actor_after
+        known = pairwise or critic
+        if known is not None:
+            self._take_over(CRITIC, known)
+        self._actor_after = config.actor_after if known is None else 0
         self._replay = Replay(1, 50_000)
         self._rows = Counted((seed,), "online", "replay")
         self._chain: list[Transition] = []
@@ -87,9 +95,9 @@ class OnlineAgent:
 
     def _store(self) -> None:
         chain, self._chain = self._chain, []
-        heads = self._ddpg.critic.sizes[-1]
         costs = np.stack([one.costs for one in chain])
-        rewards = -costs if heads > 1 else -costs.mean(axis=1, keepdims=True)
+        is_joint = self._ddpg.critic.sizes[-1] == 1
+        rewards = -costs.mean(axis=1, keepdims=True) if is_joint else -costs
         scaled = self._policy.inputs
         episode = Trajectory.of_episode(
             scaled(np.stack([one.observation for one in chain])),

@@ -18,6 +18,9 @@ class OnlineConfig(LearnerConfig, frozen=True):
     batch: Annotated[int, parameter("1", "samples an update; before so many transitions nothing is learned", ge=1)] = 16
     actor_after: Annotated[int, parameter("1", "updates of a new critic before the actor moves", ge=0)] = 200
     actor_rate: Annotated[float, parameter("1", "step size of the actor", gt=0)] = 1e-5
+    choice_temperature: Annotated[
+        float, parameter("cost", "a choice better by it is taught e times as much (pairwise critics alone)", gt=0)
+    ] = 0.5
     critic_rate: Annotated[float, parameter("1", "step size of the critic", gt=0)] = 3e-4
     tau: Annotated[float, parameter("1", "share by which targets follow at an update", gt=0, le=1)] = 0.01
     gamma: Annotated[float, parameter("1", "discount of an epoch", ge=0, lt=1)] = 0.9

@@ -23,7 +23,10 @@ from edgebed.learning.ddpg import Ddpg, DdpgSettings
 from edgebed.learning.encodings import OneHot
 from edgebed.learning.networks import Ensemble
 
-__all__ = ["UNIFORM", "PairwiseCritic", "PairwiseDdpg"]
+__all__ = ["PAIRWISE_CRITIC", "UNIFORM", "PairwiseCritic", "PairwiseDdpg"]
+
+PAIRWISE_CRITIC = "pairwise_critic"
+"""Name of the critic's network in a policy's file."""
 
 _PAIRS = 3
 
