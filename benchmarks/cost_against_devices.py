@@ -188,6 +188,7 @@ def main() -> int:
         "seeds": options.seeds,
         "hosts": options.hosts.name,
         "set": options.set,
+        "learning": list(LEARNING),
     }
     of_one_kind(options.work, settings)
     profile = calibrated(options.hosts, options.work, max(options.devices), options.set)

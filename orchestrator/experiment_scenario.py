@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgebed.errors import BadInput, Problem
 from edgebed.simulation.base import read_settings
+from edgebed.simulation.calibrated_parameters import CalibratedParameters
 from edgebed.simulation.scenarios import CALIBRATED, scenario_class
 from edgebed.simulation.scenarios.dc_drl import DcDrl
 from edgebed.simulation.scenarios.dc_drl_parameters import DcDrlParameters
@@ -20,9 +21,6 @@ from edgebed.simulation.testbed.profile import read_profile
 from orchestrator.documents import Document, KeyPath, Origin, beside, shown
 from workloads import load_workload
 from workloads.base import Demand
-
-if TYPE_CHECKING:
-    from edgebed.simulation.calibrated_parameters import CalibratedParameters
 
 NO_COUNTERPART = {
     "cell-selection": "it is about which base station serves a phone; hosts have one network",
@@ -180,10 +178,6 @@ def _conditions(path: Path) -> CalibratedParameters:
     Raises:
         BadInput: it does not, or not all, or something that no run can have.
     """
-    from edgebed.simulation.calibrated_parameters import (
-        CalibratedParameters,  # here: few experiments have a profile's settings
-    )
-
     given = read_profile(path).source.conditions
     no_conditions = {"n", "speed_range"}
     missing = [key for key in CalibratedParameters.__struct_fields__ if key not in given and key not in no_conditions]

@@ -5,7 +5,7 @@ actor's. Here it is DC-DRL's own agent in a single cell, without neuroevolution 
 decision while learning is the search's (`edgebed.learning.search`) before the usual random decisions are mixed in. So
 what it differs in from DC-DRL is what is compared.
 
-The policy that is exported is the actor alone, as for every learner: a search needs the critic, which hosts do not get.
+What decides in the exported policy is the actor alone, as for every learner: hosts do not search.
 `DcDrl`'s metrics are logged.
 """
 

@@ -63,7 +63,7 @@ class OnlineAgent:
             heads = devices if critic is None else critic.outputs
             self._ddpg = Ddpg(policy.width, self._encoding, (seed,), settings, heads)
         self._take_over(ACTOR, policy.actor)
-        known = pairwise or critic
+        known = critic if pairwise is None else pairwise
         if known is not None:
             self._take_over(CRITIC, known)
         self._actor_after = config.actor_after if known is None else 0

@@ -144,15 +144,15 @@ def _take(
             found.round_trip_s.setdefault(name, []).append(float(values[slot, trip]))
         if values[slot, speed] > 0:  # else nothing was heard of it
             found.show(name, values[slot, cpu], values[slot, delay])
-        if is_first and values[slot, speed] > 0:
-            found.first_speed_hz.setdefault(name, []).append(float(values[slot, speed]))
+            if is_first:
+                found.first_speed_hz.setdefault(name, []).append(float(values[slot, speed]))
     for index, name in enumerate(spec.servers):
         worker_hz = server[spec.server_index("worker_speed_hz", index)]
         if worker_hz > 0:
             held = server[spec.server_index("queue_tasks", index)]
             found.show(name, server[spec.server_index("server_cpu", index)], held)
-        if is_first and worker_hz > 0:
-            found.first_speed_hz.setdefault(name, []).append(float(worker_hz))
+            if is_first:
+                found.first_speed_hz.setdefault(name, []).append(float(worker_hz))
 
 
 def _read_samples(connection: DuckDBPyConnection, found: Observed) -> None:

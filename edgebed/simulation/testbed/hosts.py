@@ -113,6 +113,9 @@ class Kinds(Generic[HostType]):
         self.of_host = np.array([numbers.setdefault(id(each), len(numbers)) for each in profiles], np.int64)
         found: dict[int, HostType] = {id(each): each for each in profiles}
         self._profiles: list[HostType] = [found[key] for key in numbers]
+        self._cpu_idle, self._cpu_share = self.each(lambda each: each.cpu_idle), self.each(_cpu_share)
+        self._has_resting = self.each(lambda each: bool(_resting(each))) > 0
+        self._has_working = self.each(lambda each: bool(_working(each))) > 0
 
     def each(self, value: Callable[[HostType], float]) -> FloatArray:
         """A number of every host, ``[hosts]``."""
@@ -120,13 +123,15 @@ class Kinds(Generic[HostType]):
 
     def cpu(self, busy: FloatArray, is_working: BoolArray, chance: FloatArray | None) -> FloatArray:
         """See `Testbed.device_cpu`."""
-        found = self.each(lambda each: each.cpu_idle) + self.each(_cpu_share) * busy
+        found = self._cpu_idle + self._cpu_share * busy
         chances = np.full(busy.shape, 0.5) if chance is None else chance
-        for number, profile in enumerate(self._profiles):
-            for quantiles, when in ((profile.cpu_resting, ~is_working), (profile.cpu_working, is_working)):
-                if quantiles is not None:
-                    mine = when & (self.of_host == number)
-                    found[mine] = draw(quantiles, chances[mine])
+        host = np.broadcast_to(np.arange(len(self.of_host)), busy.shape)
+        for quantiles, has_them, when in (
+            (_resting, self._has_resting, ~is_working),
+            (_working, self._has_working, is_working),
+        ):
+            mine = when & has_them
+            found[mine] = self.drawn(host[mine], chances[mine], quantiles)
         shares: FloatArray = np.minimum(1.0, found)
         return shares
 
@@ -334,6 +339,14 @@ class Testbed:
 
 def _cpu_share(host: Host) -> float:
     return host.compute.cpu_share / (host.power.cores if host.power else 1)
+
+
+def _resting(host: Host) -> list[float]:
+    return host.cpu_resting or []
+
+
+def _working(host: Host) -> list[float]:
+    return host.cpu_working or []
 
 
 def _ratio(host: Host) -> list[float]:
