@@ -67,7 +67,7 @@ $(STAMPS)-learning: $(STAMPS)-dev
 	@touch $@
 
 test-learning: $(STAMPS)-learning
-	$(BIN)/mypy $$(find edgebed/envs edgebed/learning workloads/digits/training -name '*.py')
+	$(BIN)/mypy $$(find benchmarks edgebed/envs edgebed/learning workloads/digits/training -name '*.py')
 	$(BIN)/python -m pytest tests/learning
 
 lint: $(STAMPS)-dev

@@ -3,9 +3,10 @@
     python -m benchmarks.cost_against_devices [--hosts inventory/hosts/local-six.yaml] [--devices 1 2 3 4 5 6] [-o DIR]
 
 For every number N of devices: DC-DRL and PPO are trained in the scenario that was calibrated on these hosts (once, on a
-run of other seeds), then all policies decide real tasks on the first N hosts, DC-DRL learning on. What is there already
-is not done again, so that it may be stopped and started again at any time. Writes ``results.json``, ``table.md`` and
-``cost.svg``: means with 95 % t-intervals over seeds, and paired differences to DC-DRL.
+run of other seeds), then all policies decide real tasks on the first N hosts, DC-DRL learning on, and with ``--frozen``
+once more as it was trained. What is there already is not done again, so that it may be stopped and started again at any
+time. Writes ``results.json``, ``table.md`` and ``cost.svg``: means with 95 % t-intervals over seeds, paired differences
+to DC-DRL, and how many learned versions of its weights decided.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ CALIBRATION = ("policies=[all_local,all_edge,uniform_random]", "seeds=[101,102]"
 LEARNING = ("scaling=heuristics", "cost_knee=30", "speed_range=1.3")
 """Of both learners: queues may be long, costs of several tasks add up, and hosts are never quite as fast as then."""
 
-COLOURS = ("#444444", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#0072B2")
+FROZEN = "dc_drl_frozen"
+COLOURS = ("#444444", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#0072B2")
 
 
 def edgebed(*words: str | Path) -> dict[str, Any]:
@@ -90,8 +92,10 @@ def trained(learner: str, devices: int, steps: int, profile: Path, work: Path) -
     return weights
 
 
-def measured(hosts: Path, work: Path, devices: int, weights: dict[str, Path], changes: Sequence[str]) -> Path:
-    """The run with so many devices."""
+def measured(
+    hosts: Path, work: Path, devices: int, weights: dict[str, Path], changes: Sequence[str], *, frozen: bool
+) -> Path:
+    """The run with so many devices; ``frozen``: also by DC-DRL without learning on."""
     place = work / f"devices-{devices}"
     found = sorted(place.glob("*/*/tasks.parquet"))
     if found:
@@ -100,6 +104,8 @@ def measured(hosts: Path, work: Path, devices: int, weights: dict[str, Path], ch
         f"{{name: ppo, weights: {weights['ppo']}}}",
         f"{{name: dc_drl, weights: {weights['dc_drl']}, learn: online}}",
     ]
+    if frozen:
+        learned.append(f"{{name: dc_drl, label: {FROZEN}, weights: {weights['dc_drl']}}}")
     policies = f"policies=[{', '.join([*HEURISTICS, *learned])}]"
     return run_with(hosts, place, [*changes, f"devices={devices}", policies])
 
@@ -111,9 +117,18 @@ def costs(run: Path) -> dict[str, dict[int, float]]:
         WHERE NOT list_contains(flags, 'warm_up') GROUP BY ALL ORDER BY ALL
     """
     found: dict[str, dict[int, float]] = {}
-    for policy, seed, cost in duckdb.sql(query).fetchall():
+    for policy, seed, cost in duckdb.execute(query).fetchall():
         found.setdefault(policy, {})[seed] = cost
     return found
+
+
+def versions_that_decided(run: Path) -> dict[int, int]:
+    """How many learned versions of DC-DRL's weights decided tasks, besides those of the plan, by seed."""
+    query = f"""
+        SELECT seed, count(DISTINCT policy_version) FILTER (contains(policy_version, '+'))
+        FROM read_parquet('{run}/tasks.parquet') WHERE policy = 'dc_drl' GROUP BY ALL ORDER BY ALL
+    """
+    return dict(duckdb.execute(query).fetchall())
 
 
 def judged(by_policy: dict[str, dict[int, float]], reference: str = "dc_drl") -> dict[str, Any]:
@@ -179,6 +194,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=60_000, help="of each training")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/cost-against-devices", help="what lies between")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs/results/cost-against-devices")
+    parser.add_argument("--frozen", action="store_true", help="measure DC-DRL without learning on, too")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -189,6 +205,7 @@ def main() -> int:
         "hosts": options.hosts.name,
         "set": options.set,
         "learning": list(LEARNING),
+        "frozen": options.frozen,
     }
     of_one_kind(options.work, settings)
     profile = calibrated(options.hosts, options.work, max(options.devices), options.set)
@@ -196,12 +213,13 @@ def main() -> int:
     results: dict[str, Any] = {}
     for devices in options.devices:
         weights = {name: trained(name, devices, options.steps, profile, options.work) for name in LEARNERS}
-        run = measured(options.hosts, options.work, devices, weights, changes)
+        run = measured(options.hosts, options.work, devices, weights, changes, frozen=options.frozen)
         manifest = json.loads((run / "manifest.json").read_text())
         results[str(devices)] = {
             "verdict": manifest["verdict"],
             "reasons": manifest["reasons"],
             "policies": judged(costs(run)),
+            "versions_that_decided": versions_that_decided(run),
         }
         answer = settings | {"results": results} | machine()
         (options.output / "results.json").write_text(json.dumps(answer, indent=1) + "\n")

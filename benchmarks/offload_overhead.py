@@ -130,7 +130,7 @@ def _p99(values: list[float]) -> float:
 def _summary(found: list[tuple[list[float], list[float]]], tasks: int) -> dict[str, Any]:
     p50 = [statistics.median(ours) / statistics.median(bare) for bare, ours in found]
     p99 = [_p99(ours) / _p99(bare) for bare, ours in found]
-    summary = {
+    summary: dict[str, Any] = {
         "benchmark": "offload_overhead",
         "tasks": sum(len(ours) for _, ours in found),
         "segments": len(found),

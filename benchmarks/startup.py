@@ -76,7 +76,7 @@ def measure(repeat: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as name:
             first_s.append(until_first_cell(Path(name)))
     del first_s[0]
-    found = {
+    found: dict[str, Any] = {
         "benchmark": "startup",
         "repeat": repeat,
         "interpreter_s": statistics.median(nothing_s),
