@@ -17,6 +17,7 @@ SETTINGS: dict[str, Any] = {}
 """DC-DRL as it is compared: its defaults, which were chosen on other seeds."""
 
 PPO: dict[str, Any] = {}
+"""PPO as it is compared: its defaults, from `benchmarks.ppo_trials`, which has other seeds."""
 
 PERCEPTRON: dict[str, Any] = {"critic": "per_device", "actor_rate": 3e-4, "huber": 10.0}
 """As it was before: any function of state and decisions as the critic, whose gradient the actor follows."""

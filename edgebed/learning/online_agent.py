@@ -25,6 +25,7 @@ from edgebed.policies.forward import Network
 from edgebed.policies.policy_file import ACTOR, JOINT, PolicyFile
 
 CRITIC = "critic"
+"""A network of the agent, whatever its kind."""
 
 
 class OnlineAgent:
@@ -54,19 +55,15 @@ class OnlineAgent:
         self._encoding = OneHot(devices, len(policy.choices), 1.0)
         hidden = tuple(layer.outputs for layer in policy.actor.layers[:-1])
         settings = DdpgSettings(hidden, config.actor_rate, config.critic_rate, config.tau, huber=1.0)
-        critic, pairwise = policy.networks.get(CRITIC), policy.networks.get(PAIRWISE_CRITIC)
-        if pairwise is not None:
-            settings = replace(settings, highest_value=0.0)  # as in training: costs are not negative
-            temperature = config.choice_temperature
-            self._ddpg: Ddpg = PairwiseDdpg(policy.width, self._encoding, (seed,), settings, temperature)
+        critic = policy.networks.get(PAIRWISE_CRITIC)
+        if critic is None:
+            self._ddpg = Ddpg(policy.width, self._encoding, (seed,), settings, devices)
         else:
-            heads = devices if critic is None else critic.outputs
-            self._ddpg = Ddpg(policy.width, self._encoding, (seed,), settings, heads)
+            settings = replace(settings, highest_value=0.0)  # as in training: costs are not negative
+            self._ddpg = PairwiseDdpg(policy.width, self._encoding, (seed,), settings, config.choice_temperature)
+            self._take_over(CRITIC, critic)
         self._take_over(ACTOR, policy.actor)
-        known = critic if pairwise is None else pairwise
-        if known is not None:
-            self._take_over(CRITIC, known)
-        self._actor_after = config.actor_after if known is None else 0
+        self._actor_after = config.actor_after if critic is None else 0
         self._replay = Replay(1, 50_000)
         self._rows = Counted((seed,), "online", "replay")
         self._chain: list[Transition] = []
@@ -95,9 +92,7 @@ class OnlineAgent:
 
     def _store(self) -> None:
         chain, self._chain = self._chain, []
-        costs = np.stack([one.costs for one in chain])
-        is_joint = self._ddpg.critic.sizes[-1] == 1
-        rewards = -costs.mean(axis=1, keepdims=True) if is_joint else -costs
+        rewards = -np.stack([one.costs for one in chain])
         scaled = self._policy.inputs
         episode = Trajectory.of_episode(
             scaled(np.stack([one.observation for one in chain])),
