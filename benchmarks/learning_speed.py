@@ -5,7 +5,8 @@
 Both do the published update: actor and critic 400-300, batch 64, N=10, one-step returns. Ours does it for a batch of
 training seeds at once and counts one update a seed; the plain one is a loop over separate torch networks as they are
 usually written, one seed at a time. Rounds alternate, so that both have the same machine; CPU seconds are counted.
-Ours is timed with n-step returns, too, while as many steps agree as the trained policies agree in.
+Ours is timed with n-step returns, too, while at least as many steps agree as with trained policies, and with the
+pairwise critic that is the default; the published update has none, and no limit is set for it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ PUBLISHED_N_STEP = 92.0
 LEAST_RATIO = 1.4
 ROWS, LENGTH = 5000, 50
 UPDATES = 30
+STILL = 1e-12
+"""Step size of an actor whose decisions go on agreeing with those of its replay, for more steps than trained ones do.
+One that learns from random rewards soon agrees with nothing, and n would always be 1."""
 
 
 def agent(seeds: int, **settings: Any) -> Agent:
@@ -42,21 +46,22 @@ def agent(seeds: int, **settings: Any) -> Agent:
     found = Agent(task, make_scenario("dc-drl", {"n": 10}), "benchmark", 2 * ROWS)
     rng = np.random.default_rng(0)
     for _ in range(ROWS // LENGTH):
-        found.replay.append([_episode(found, rng) for _ in range(seeds)])
+        found.replay.append([_episode(found, rng, seed) for seed in range(seeds)])
     return found
 
 
-def _episode(found: Agent, rng: np.random.Generator) -> Trajectory:
+def _episode(found: Agent, rng: np.random.Generator, seed: int) -> Trajectory:
     seen = rng.normal(size=(LENGTH + 1, found.ddpg.actor.sizes[0])).astype(np.float32)
     with torch.no_grad():
         outputs = found.ddpg.target_actor(torch.from_numpy(seen[None, :-1]).expand(found.replay.seeds, -1, -1))
     # Mostly what the target policy would do, so that prefixes are about as long as in training.
-    actions = outputs[0].reshape(LENGTH, 10, -1).argmax(-1).numpy().astype(np.int8)
+    actions = outputs[seed].reshape(LENGTH, 10, -1).argmax(-1).numpy().astype(np.int8)
     other = rng.integers(0, 6, actions.shape).astype(np.int8)
     actions = np.where(rng.uniform(size=actions.shape) < 0.1, other, actions)
     kinds = np.full(LENGTH, RUNNING)
     kinds[-1] = TRUNCATED
-    rewards = rng.normal(size=(LENGTH, 1)).astype(np.float32)
+    heads = 1 if found.config.critic == "joint" else 10
+    rewards = rng.normal(size=(LENGTH, heads)).astype(np.float32)
     return Trajectory.of_episode(seen[:-1], actions, rewards, kinds, seen[-1])
 
 
@@ -126,14 +131,16 @@ def update_flops(one: Agent) -> float:
 
 def measure(seeds: int, rounds: int) -> dict[str, Any]:
     """Medians over rounds in which all took turns."""
-    ours, longer = agent(seeds, adaptive_n=False, n_step=1), agent(seeds, n_step=10, agreement=0.8)
+    ours, longer = agent(seeds, adaptive_n=False, n_step=1), agent(seeds, actor_rate=STILL)
+    default = agent(seeds, critic="pairwise", actor_rate=STILL)
     plain = Plain(ours.ddpg.actor.sizes[0], ours.encoding.inputs)
-    found: dict[str, list[float]] = {"ours": [], "n_step": [], "plain": [], "peak": []}
+    found: dict[str, list[float]] = {"ours": [], "n_step": [], "default": [], "plain": [], "peak": []}
     lengths: list[float] = []
     for count in range(rounds + 1):
         took = {
             "ours": UPDATES * seeds / cpu_s(lambda: ours.learn(UPDATES, 0.0)),
             "n_step": UPDATES * seeds / cpu_s(lambda: lengths.extend(_lengths(longer.learn(UPDATES, 0.0)))),
+            "default": UPDATES * seeds / cpu_s(lambda: default.learn(UPDATES, 0.0)),
             "plain": UPDATES / cpu_s(plain.updates),
             "peak": matmul_flops(),
         }
@@ -151,6 +158,7 @@ def measure(seeds: int, rounds: int) -> dict[str, Any]:
         "seeds": seeds,
         "updates_per_cpu_s": rates["ours"],
         "n_step_updates_per_cpu_s": rates["n_step"],
+        "pairwise_updates_per_cpu_s": rates["default"],
         "n_step_mean_n": float(np.mean(lengths)),
         "plain_updates_per_cpu_s": rates["plain"],
         "ratio_to_plain": ratio,
