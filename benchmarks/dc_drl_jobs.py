@@ -47,6 +47,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "twice_the_updates": {"collective_updates": 0.3, "cell_updates": 0.1},
 }
 
+AT_LENGTH = ("perceptron", "twice_the_updates")
+"""Ablations that also learn for the first budget, at N = 10 and 20: what changed most."""
+
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "data size": [{"input_min_bytes": low * 1024.0, "input_max_bytes": (low + 3000) * 1024.0} for low in (3000, 7000)],
     "cycles": [{"cycles_min": low * 1e9, "cycles_max": (low + 0.2) * 1e9} for low in (0.4, 0.8)],
@@ -106,14 +109,15 @@ def jobs() -> Iterator[Job]:
         yield Job("ppo", "ppo", short, {"n": size}, PPO)
     for learner in ("dc_drl", "ppo"):
         yield Job(learner, learner, ABLATION_STEPS, {"n": 10})
-    first, *others = ABLATIONS
-    yield _ablation(first, ABLATION_STEPS)
+    yield _ablation("perceptron")
     for learner in ("aga", "d4pg"):
         yield Job(learner, learner, ABLATION_STEPS, {"n": 10})
-    for name in others:
-        yield _ablation(name, ABLATION_STEPS)
-    for size in SIZES[:2]:
-        yield Job(first, "dc_drl", short, {"n": size}, ABLATIONS[first])
+    for name in ABLATIONS:
+        if name != "perceptron":
+            yield _ablation(name)
+    for name in AT_LENGTH:
+        for size in SIZES[:2]:
+            yield Job(name, "dc_drl", short, {"n": size}, SETTINGS | ABLATIONS[name])
     for variants in SHAPES.values():
         for changes in variants:
             yield Job("dc_drl", "dc_drl", ABLATION_STEPS, {"n": 10} | changes, SETTINGS)
@@ -123,5 +127,5 @@ def jobs() -> Iterator[Job]:
         yield Job("ppo", "ppo", long, {"n": size}, PPO)
 
 
-def _ablation(name: str, steps: int) -> Job:
-    return Job(name, "dc_drl", steps, {"n": 10}, SETTINGS | ABLATIONS[name])
+def _ablation(name: str) -> Job:
+    return Job(name, "dc_drl", ABLATION_STEPS, {"n": 10}, SETTINGS | ABLATIONS[name])

@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.dc_drl_jobs import (
     ABLATION_STEPS,
     ABLATIONS,
+    AT_LENGTH,
     BUDGETS,
     INFORMED,
     REFERENCES,
@@ -36,7 +37,7 @@ EXPLAINED = (
     "Informed policies know the true state and the cost equations. `perceptron`: DC-DRL whose critic is any function "
     "of state and decisions, as it was before."
 )
-VARIANTS = {"dc_drl": BUDGETS, "perceptron": BUDGETS[:1], "ppo": BUDGETS}
+VARIANTS = {"dc_drl": BUDGETS, **dict.fromkeys(AT_LENGTH, BUDGETS[:1]), "ppo": BUDGETS}
 
 Raw = dict[str, dict[str, Any]]
 
