@@ -22,6 +22,7 @@ from benchmarks.dc_drl_jobs import (
     TEST_EPISODES,
     jobs,
 )
+from benchmarks.dc_drl_plots import of_shape, plot_all, reference
 from edgebed.simulation.intervals import t_interval
 
 MISSING = "missing"
@@ -50,7 +51,7 @@ def write_tables(output: Path) -> None:
     page = "\n".join([*_head(raw), *_main(raw, known), *_ablations(raw), *_shapes(raw, known), *_claims(raw)])
     (output / "README.md").write_text(page.rstrip() + "\n", encoding="utf-8")
     if raw:
-        _plots(output, raw, known)
+        plot_all(output, raw, known)
 
 
 def _head(raw: Raw) -> list[str]:
@@ -65,6 +66,12 @@ def _head(raw: Raw) -> list[str]:
         "",
         f"{done} of {planned} trainings are there; the command goes on with the `{MISSING}` ones. Machine: "
         + ("; ".join(machines) or "none yet"),
+        "",
+        "![Cost against the number of devices](devices.svg)",
+        "",
+        "Learning curves, the band from the best to the worst seed: "
+        + ", ".join(f"[N = {n}](curves-n{n}.svg)" for n in sorted(SIZES))
+        + ".",
     ]
 
 
@@ -77,7 +84,7 @@ def _main(raw: Raw, known: list[Any]) -> list[str]:
             cells = [_cell(raw.get(f"{learner}-{steps // 1000}k-n{n}")) for n in sizes]
             lines.append(_row([f"`{learner}`, {steps // 1000} k", *cells]))
     for name in REFERENCES:
-        cells = [_number(_reference(known, {"n": n}, name)) for n in sizes]
+        cells = [_number(reference(known, {"n": n}, name)) for n in sizes]
         lines.append(_row([f"`{name}`" + (" (informed)" if name in INFORMED else ""), *cells]))
     lines += [
         "",
@@ -91,7 +98,7 @@ def _main(raw: Raw, known: list[Any]) -> list[str]:
         cells = [_paired(ours[n], _costs(raw.get(f"ppo-{steps // 1000}k-n{n}"))) for n in sizes]
         lines.append(_row([who, "`ppo`", *cells]))
         for name in REFERENCES:
-            cells = [_paired(ours[n], _repeated(_reference(known, {"n": n}, name))) for n in sizes]
+            cells = [_paired(ours[n], _repeated(reference(known, {"n": n}, name))) for n in sizes]
             lines.append(_row([who, f"`{name}`", *cells]))
     return lines
 
@@ -100,6 +107,7 @@ def _ablations(raw: Raw) -> list[str]:
     steps = ABLATION_STEPS
     base = raw.get(f"dc_drl-{steps // 1000}k-n10")
     lines = ["", f"## Ablations and baselines, N = 10, {steps // 1000} k interactions", ""]
+    lines += ["![Ablations](ablations.svg)", ""]
     head = ["variant", "cost a task", "DC-DRL against it", "mean n", "fitness variance, first and last fifth"]
     lines += [_row(head), _row(["---"] * len(head))]
     for name in ("dc_drl", "ppo", "aga", "d4pg", *ABLATIONS):
@@ -111,14 +119,15 @@ def _ablations(raw: Raw) -> list[str]:
 
 def _shapes(raw: Raw, known: list[Any]) -> list[str]:
     lines = ["", f"## Shapes, N = 10, {ABLATION_STEPS // 1000} k interactions", ""]
+    lines += ["![Shapes](shapes.svg)", ""]
     head = ["", "scenario", "`dc_drl`", "`ppo`", "`all_local`", "`uniform_random`", "`greedy_sampled_100`"]
     lines += [_row(head), _row(["---"] * len(head))]
     for title, variants in SHAPES.items():
         for changes in (variants[0], {}, variants[1]):
             parameters = {"n": 10} | changes
-            cells = [_cell(_find(raw, learner, parameters, ABLATION_STEPS)) for learner in ("dc_drl", "ppo")]
+            cells = [_cell(of_shape(raw, learner, parameters)) for learner in ("dc_drl", "ppo")]
             names = ("all_local", "uniform_random", "greedy_sampled_100")
-            cells += [_number(_reference(known, parameters, name)) for name in names]
+            cells += [_number(reference(known, parameters, name)) for name in names]
             setting = ", ".join(f"`{key}` {value:g}" for key, value in changes.items()) or "as it is"
             lines.append(_row([title, setting, *cells]))
     return lines
@@ -134,11 +143,6 @@ def _claims(raw: Raw) -> list[str]:
             else:
                 lines.append(f"- {steps // 1000} k, N = {n}: {_interval(np.subtract(ours, theirs))}")
     return lines
-
-
-def _find(raw: Raw, variant: str, parameters: dict[str, Any], steps: int) -> dict[str, Any] | None:
-    wanted = (variant, parameters, steps)
-    return next((one for one in raw.values() if (one["variant"], one["parameters"], one["steps"]) == wanted), None)
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -172,10 +176,6 @@ def _number(value: float | None) -> str:
     return MISSING if value is None else f"{value:.3f}"
 
 
-def _reference(known: list[Any], parameters: dict[str, Any], name: str) -> float | None:
-    return next((one["cost"].get(name) for one in known if one["parameters"] == parameters), None)
-
-
 def _paired(ours: dict[str, Any] | None, theirs: list[float] | None) -> str:
     costs = _costs(ours)
     if costs is None or theirs is None:
@@ -198,59 +198,3 @@ def _fifths(one: dict[str, Any] | None, metric: str) -> str:
         return ""
     fifth, values = len(points) // 5, [value for _, value in points]
     return f"{np.mean(values[:fifth]):.3g} → {np.mean(values[-fifth:]):.3g}"
-
-
-def _plots(output: Path, raw: Raw, known: list[Any]) -> None:
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
-
-    mpl.rcParams["svg.hashsalt"] = "edgebed"  # the same numbers give the same file
-    for n in sorted(SIZES):
-        shown = [one for one in raw.values() if one["parameters"] == {"n": n}]
-        if shown:
-            figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-            _curves(axes, shown, known, n)
-            figure.savefig(output / f"curves-n{n}.svg", metadata={"Date": None})
-            plt.close(figure)
-    if any(f"dc_drl-{BUDGETS[0] // 1000}k-n{n}" in raw for n in SIZES):
-        figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-        _by_devices(axes, raw, known)
-        figure.savefig(output / "devices.svg", metadata={"Date": None})
-        plt.close(figure)
-
-
-def _curves(axes: Any, shown: list[dict[str, Any]], known: list[Any], n: int) -> None:
-    for one in shown:
-        steps = [point[0] for point in one["curve"]]
-        values = np.array([point[1] for point in one["curve"]])
-        (line,) = axes.plot(steps, values.mean(axis=1), label=f"{one['variant']}, {one['steps'] // 1000} k")
-        axes.fill_between(steps, values.min(axis=1), values.max(axis=1), alpha=0.12, color=line.get_color())
-        if one["variant"] in VARIANTS:
-            explored = one["exploration"]
-            axes.plot([p[0] for p in explored], [p[1] for p in explored], ":", color=line.get_color(), lw=1)
-    for name in ("all_local", "greedy_sampled_100", "greedy_priced"):
-        value = _reference(known, {"n": n}, name)
-        if value is not None:
-            axes.axhline(value, color="0.5", lw=0.8, ls="--")
-            axes.annotate(name, (0, value), fontsize=7, color="0.4", va="bottom")
-    axes.set(xlabel="interactions, all cells", ylabel="cost a task", yscale="log", title=f"N = {n} (dotted: exploring)")
-    axes.legend(fontsize=7)
-
-
-def _by_devices(axes: Any, raw: Raw, known: list[Any]) -> None:
-    sizes = sorted(SIZES)
-    for learner in ("dc_drl", "ppo"):
-        for steps in BUDGETS:
-            found = [(n, raw.get(f"{learner}-{steps // 1000}k-n{n}")) for n in sizes]
-            there = [(n, np.mean(one["cost_by_seed"])) for n, one in found if one is not None]
-            if there:
-                axes.plot(*zip(*there, strict=True), "o-", label=f"{learner}, {steps // 1000} k")
-    for name in ("all_local", "greedy_sampled_100", "greedy_priced"):
-        points = [(n, _reference(known, {"n": n}, name)) for n in sizes]
-        if all(value is not None for _, value in points):
-            axes.plot(*zip(*points, strict=True), "--", lw=1, color="0.5")
-            axes.annotate(name, points[-1], fontsize=7, color="0.4")
-    axes.set(xlabel="devices", ylabel="cost a task", yscale="log", xticks=sizes)
-    axes.legend(fontsize=7)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
@@ -15,6 +18,7 @@ from edgebed.errors import RunConflict
 from edgebed.learning.training_place import TRAINING_FILE
 from edgebed.learning.training_plan import plan_hash, read_training
 
+KEPT = Path(__file__).parents[2] / "docs/results/dc-drl"
 SMALL = {"hidden": [16, 16], "cells": 2, "episodes": 1, "capacity": 2000, "cell_capacity": 1000}
 
 
@@ -52,6 +56,18 @@ def test_a_training_from_before_there_was_a_setting_is_gone_on_with(tmp_path: Pa
     assert train(job, tmp_path)["curve"] == found["curve"]
     with pytest.raises(RunConflict, match="other settings"):
         train(Job("dc_drl", "dc_drl", 100, {"n": 3}, SMALL | {"prioritised": True}), tmp_path)
+
+
+def test_the_kept_page_is_what_its_raw_numbers_give(tmp_path: Path) -> None:
+    shutil.copytree(KEPT / "raw", tmp_path / "raw")
+    write_tables(tmp_path)
+    page = (KEPT / "README.md").read_text(encoding="utf-8")
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == page
+    shown = set(re.findall(r"\((\S+\.svg)\)", page))
+    assert {"devices.svg", "ablations.svg", "shapes.svg", "curves-n10.svg"} <= shown
+    for name in shown:
+        assert ElementTree.parse(tmp_path / name).getroot().tag.endswith("svg")
+        assert (KEPT / name).is_file()
 
 
 def test_names_of_trainings_are_unique_and_the_most_important_come_first() -> None:
