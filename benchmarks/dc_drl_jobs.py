@@ -47,8 +47,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "twice_the_updates": {"collective_updates": 0.3, "cell_updates": 0.1},
 }
 
-AT_LENGTH = ("perceptron", "twice_the_updates")
-"""Ablations that also learn for the first budget, at N = 10 and 20: what changed most."""
+AT_LENGTH = {"perceptron": (10, 20), "twice_the_updates": (15, 20)}
+"""Ablations that also learn for the first budget, with their N: what changed most, and where there is most to gain."""
 
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "data size": [{"input_min_bytes": low * 1024.0, "input_max_bytes": (low + 3000) * 1024.0} for low in (3000, 7000)],
@@ -115,8 +115,8 @@ def jobs() -> Iterator[Job]:
     for name in ABLATIONS:
         if name != "perceptron":
             yield _ablation(name)
-    for name in AT_LENGTH:
-        for size in SIZES[:2]:
+    for name, sizes in AT_LENGTH.items():
+        for size in sizes:
             yield Job(name, "dc_drl", short, {"n": size}, SETTINGS | ABLATIONS[name])
     for variants in SHAPES.values():
         for changes in variants:
