@@ -47,7 +47,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "twice_the_updates": {"collective_updates": 0.3, "cell_updates": 0.1},
 }
 
-AT_LENGTH = {"perceptron": (10, 20), "twice_the_updates": (15, 20)}
+AT_LENGTH = {"perceptron": (10, 20), "twice_the_updates": (20,)}
 """Ablations that also learn for the first budget, with their N: what changed most, and where there is most to gain."""
 
 SHAPES: dict[str, list[dict[str, Any]]] = {
