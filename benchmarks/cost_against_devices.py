@@ -39,7 +39,7 @@ LEARNING = ("scaling=heuristics", "cost_knee=30", "speed_range=1.3")
 """Of both learners: queues may be long, costs of several tasks add up, and hosts are never quite as fast as then."""
 
 FROZEN = "dc_drl_frozen"
-COLOURS = ("#444444", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#0072B2")
+COLOURS = ("#444444", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#0072B2", "#D55E00")
 
 
 def edgebed(*words: str | Path) -> dict[str, Any]:

@@ -50,6 +50,12 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 AT_LENGTH = {"perceptron": (10, 20), "twice_the_updates": (20,)}
 """Ablations that also learn for the first budget, with their N: what changed most, and where there is most to gain."""
 
+VARIANTS = {"dc_drl": BUDGETS, **dict.fromkeys(AT_LENGTH, BUDGETS[:1]), "ppo": BUDGETS}
+"""What is compared against the number of devices, with its budgets."""
+
+COMPARED = ("dc_drl", "ppo", "aga", "d4pg", *ABLATIONS)
+"""What is compared at N = 10 with the budget of ablations."""
+
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "data size": [{"input_min_bytes": low * 1024.0, "input_max_bytes": (low + 3000) * 1024.0} for low in (3000, 7000)],
     "cycles": [{"cycles_min": low * 1e9, "cycles_max": (low + 0.2) * 1e9} for low in (0.4, 0.8)],

@@ -12,14 +12,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.dc_drl_jobs import ABLATION_STEPS, ABLATIONS, AT_LENGTH, BUDGETS, SHAPES, SIZES
+from benchmarks.dc_drl_jobs import ABLATION_STEPS, BUDGETS, COMPARED, SHAPES, SIZES, VARIANTS, Job
 from edgebed.simulation.intervals import t_interval
 from edgebed.simulation.scenarios.dc_drl_parameters import DcDrlParameters
 
 Raw = dict[str, dict[str, Any]]
 
-AT_ALL_SIZES = ("dc_drl", *AT_LENGTH, "ppo")
-COMPARED = ("dc_drl", "ppo", "aga", "d4pg", *ABLATIONS)
 BESIDE = ("all_local", "greedy_sampled_100", "greedy_priced")
 UNITS = {
     "data size": ("input at least", 1024e3, "1000 KB"),
@@ -60,8 +58,7 @@ def reference(known: list[Any], parameters: dict[str, Any], name: str) -> float 
 
 def of_shape(raw: Raw, variant: str, parameters: dict[str, Any]) -> dict[str, Any] | None:
     """The training of a variant in a scenario, with the budget of ablations."""
-    wanted = (variant, parameters, ABLATION_STEPS)
-    return next((one for one in raw.values() if (one["variant"], one["parameters"], one["steps"]) == wanted), None)
+    return raw.get(Job(variant, variant, ABLATION_STEPS, parameters).name)
 
 
 @contextmanager
@@ -90,8 +87,8 @@ def _curves(axes: Axes, shown: list[dict[str, Any]], known: list[Any], n: int) -
 
 def _by_devices(axes: Axes, raw: Raw, known: list[Any]) -> None:
     sizes = sorted(SIZES)
-    for learner in AT_ALL_SIZES:
-        for steps in BUDGETS:
+    for learner, budgets in VARIANTS.items():
+        for steps in budgets:
             found = {n: raw[job] for n in sizes if (job := f"{learner}-{steps // 1000}k-n{n}") in raw}
             if found:
                 means, errors = zip(*(_mean_and_half(one["cost_by_seed"]) for one in found.values()), strict=True)

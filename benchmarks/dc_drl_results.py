@@ -18,6 +18,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from benchmarks.machine import machine
 from edgebed.errors import RunConflict
 from edgebed.learning.executor import make_executor
 from edgebed.learning.metrics import read_metrics
-from edgebed.learning.trainer import Trainer
+from edgebed.learning.trainer import Progress, Trainer
 from edgebed.learning.training_place import TRAINING_FILE
 from edgebed.learning.training_plan import TrainingPlan, TrainingSettings, resolve
 from edgebed.simulation.evaluation import evaluate
@@ -56,18 +57,34 @@ def train(job: Job, runs: Path) -> dict[str, Any]:
     Raises:
         RunConflict: another process trains it, or its folder is of other settings.
     """
-    folder, plan = runs / job.name, plan_of(job)
+    folder, start = runs / job.name, time.monotonic()
+    cpu_s = learn(folder, plan_of(job), telling(job.name, job.steps))
+    print(f"{job.name}: {cpu_s:.0f} CPU s, {time.monotonic() - start:.0f} s", flush=True)
+    return raw_numbers(job, folder)
+
+
+def learn(folder: Path, plan: TrainingPlan, on_progress: Callable[[Progress], None]) -> float:
+    """Train what is missing of a plan in its folder; the CPU seconds that it took now.
+
+    Raises:
+        RunConflict: another process trains there, or the folder is of other settings.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / TRAINING_FILE).exists():
         (folder / TRAINING_FILE).write_text(plan.to_yaml(), encoding="utf-8")
-    start_s, start = time.process_time(), time.monotonic()
+    start_s = time.process_time()
     with make_executor("inline") as executor:
-        trainer = Trainer(folder, executor, on_progress=_tell(job), checkpoint_every_s=CHECKPOINT_EVERY_S)
+        trainer = Trainer(folder, executor, on_progress=on_progress, checkpoint_every_s=CHECKPOINT_EVERY_S)
         if _as_of_now(trainer.plan).plan_hash != plan.plan_hash:
             raise RunConflict(f"{folder}: was trained with other settings than now; remove it to train it anew")
         trainer.run()
-    print(f"{job.name}: {time.process_time() - start_s:.0f} CPU s, {time.monotonic() - start:.0f} s", flush=True)
-    return raw_numbers(job, folder)
+    return time.process_time() - start_s
+
+
+def costs_at_the_end(folder: Path, seeds: int) -> list[list[float]]:
+    """Cost a task of each seed in the last evaluations, which are averaged."""
+    last = [line for line in read_metrics(folder) if line.evaluation][-AVERAGED:]
+    return [[line.evaluation["cost_per_task"][index] or 0.0 for line in last] for index in range(seeds)]
 
 
 def _as_of_now(plan: TrainingPlan) -> TrainingPlan:
@@ -76,14 +93,15 @@ def _as_of_now(plan: TrainingPlan) -> TrainingPlan:
     return resolve(plan.learner, plan.scenario, plan.seeds, plan.steps, settings, scenario, plan.training)
 
 
-def _tell(job: Job) -> Any:
+def telling(name: str, steps: int) -> Callable[[Progress], None]:
+    """What tells once a minute how far a training is."""
     last = [0.0]
 
-    def tell(progress: Any) -> None:
+    def tell(progress: Progress) -> None:
         if time.monotonic() - last[0] > 60.0:
             last[0] = time.monotonic()
             left = "?" if progress.remaining_s is None else f"{progress.remaining_s / 60:.0f} min"
-            print(f"{job.name}: {progress.steps} of {job.steps} steps, {left} left", flush=True)
+            print(f"{name}: {progress.steps} of {steps} steps, {left} left", flush=True)
 
     return tell
 
@@ -92,8 +110,7 @@ def raw_numbers(job: Job, folder: Path) -> dict[str, Any]:
     """What is kept of a training."""
     lines = read_metrics(folder)
     evaluated = [line for line in lines if line.evaluation]
-    last = evaluated[-AVERAGED:]
-    cost = [[line.evaluation["cost_per_task"][index] or 0.0 for line in last] for index in range(len(SEEDS))]
+    cost = costs_at_the_end(folder, len(SEEDS))
     metrics = ("miss_rate", "offload_rate")
     learned = [line for line in lines if line.learning]
     return {
@@ -115,7 +132,7 @@ def raw_numbers(job: Job, folder: Path) -> dict[str, Any]:
             for name in ("n_mean", "agreement", "fitness_variance", "first_layer_variance", "updates", "uploaded_bytes")
             if name in learned[-1].learning
         },
-        **{name: [last[-1].evaluation[name][index] for index in range(len(SEEDS))] for name in metrics},
+        **{name: [evaluated[-1].evaluation[name][index] for index in range(len(SEEDS))] for name in metrics},
         **machine(),
     }
 

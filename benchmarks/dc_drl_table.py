@@ -11,15 +11,15 @@ import numpy as np
 
 from benchmarks.dc_drl_jobs import (
     ABLATION_STEPS,
-    ABLATIONS,
-    AT_LENGTH,
     BUDGETS,
+    COMPARED,
     INFORMED,
     REFERENCES,
     SEEDS,
     SHAPES,
     SIZES,
     TEST_EPISODES,
+    VARIANTS,
     jobs,
 )
 from benchmarks.dc_drl_plots import of_shape, plot_all, reference
@@ -38,7 +38,6 @@ EXPLAINED = (
     "Informed policies know the true state and the cost equations. `perceptron`: DC-DRL whose critic is any function "
     "of state and decisions, as it was before."
 )
-VARIANTS = {"dc_drl": BUDGETS, **dict.fromkeys(AT_LENGTH, BUDGETS[:1]), "ppo": BUDGETS}
 
 Raw = dict[str, dict[str, Any]]
 
@@ -110,7 +109,7 @@ def _ablations(raw: Raw) -> list[str]:
     lines += ["![Ablations](ablations.svg)", ""]
     head = ["variant", "cost a task", "DC-DRL against it", "mean n", "fitness variance, first and last fifth"]
     lines += [_row(head), _row(["---"] * len(head))]
-    for name in ("dc_drl", "ppo", "aga", "d4pg", *ABLATIONS):
+    for name in COMPARED:
         one = raw.get(f"{name}-{steps // 1000}k-n10")
         against = "" if name == "dc_drl" else _paired(base, _costs(one))
         lines.append(_row([f"`{name}`", _cell(one), against, _last(one, "n_mean"), _fifths(one, "fitness_variance")]))

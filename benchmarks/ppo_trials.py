@@ -2,8 +2,8 @@
 
     python -m benchmarks.ppo_trials [-o docs/results/dc-drl/ppo-trials.json] [--runs runs/ppo-trials]
 
-`TRIALS` settings, the first of which is `PRESENT` and the others drawn from `SPACE`, learn for `SHORT` interactions;
-the best `FINALISTS` of them and `PRESENT` learn for `LONG`. A trial's number is the mean over its last five of 20
+`TRIALS` settings, the first of which is `EARLIER` and the others drawn from `SPACE`, learn for `SHORT` interactions;
+the best `FINALISTS` of them and `EARLIER` learn for `LONG`. A trial's number is the mean over its last five of 20
 evaluations and over its seeds. Neither its training seeds nor its episodes are those of the results. It does what is
 missing, and can be stopped and started again at any time.
 """
@@ -13,19 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import benchmarks.one_thread  # noqa: F401 - before numpy  # isort: skip
 import numpy as np
 
-from benchmarks.dc_drl_results import AVERAGED, EVALUATIONS, write_json
+from benchmarks.dc_drl_results import AVERAGED, EVALUATIONS, costs_at_the_end, learn, telling, write_json
 from benchmarks.machine import machine
-from edgebed.learning.executor import make_executor
-from edgebed.learning.metrics import read_metrics
-from edgebed.learning.trainer import Trainer
-from edgebed.learning.training_place import TRAINING_FILE
 from edgebed.learning.training_plan import TrainingSettings, resolve
 
 TRIALS, FINALISTS = 44, 8
@@ -35,7 +30,7 @@ EPISODES, EPISODES_SEED = 20, 900_000
 PARAMETERS = {"n": 10}
 DRAWN_BY = 2021
 
-PRESENT: dict[str, Any] = {
+EARLIER: dict[str, Any] = {
     "environments": 4,
     "episodes": 2,
     "epochs": 10,
@@ -72,7 +67,7 @@ SPACE: dict[str, list[Any]] = {
 def candidates() -> list[dict[str, Any]]:
     """The settings of the short trials; every choice of `SPACE` is as likely, but a batch is at most a roll-out."""
     draws = np.random.default_rng(DRAWN_BY)
-    found = [PRESENT]
+    found = [EARLIER]
     while len(found) < TRIALS:
         drawn = {key: values[int(draws.integers(len(values)))] for key, values in SPACE.items()}
         found.append(drawn | {"batch": min(drawn["batch"], 50 * drawn["environments"] * drawn["episodes"])})
@@ -89,22 +84,15 @@ def trial(name: str, settings: dict[str, Any], steps: int, seeds: tuple[int, ...
         average_last=AVERAGED,
     )
     plan = resolve("ppo", "dc-drl", seeds, steps, settings, PARAMETERS, watching)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / TRAINING_FILE).exists():
-        (folder / TRAINING_FILE).write_text(plan.to_yaml(), encoding="utf-8")
-    start_s = time.process_time()
-    with make_executor("inline") as executor:
-        Trainer(folder, executor).run()
-    last = [line for line in read_metrics(folder) if line.evaluation][-AVERAGED:]
-    costs = [[line.evaluation["cost_per_task"][index] or 0.0 for line in last] for index in range(len(seeds))]
-    by_seed = [sum(values) / len(values) for values in costs]
+    cpu_s = learn(folder, plan, telling(name, steps))
+    by_seed = [sum(values) / len(values) for values in costs_at_the_end(folder, len(seeds))]
     return {
         "trial": name,
         "steps": steps,
         "seeds": list(seeds),
         "cost_by_seed": by_seed,
         "cost": sum(by_seed) / len(by_seed),
-        "cpu_s": round(time.process_time() - start_s, 1),
+        "cpu_s": round(cpu_s, 1),
         "settings": settings,
     }
 
@@ -134,7 +122,7 @@ def table(trials: list[dict[str, Any]]) -> str:
     """For people, in Markdown, the best first; the long trials above the short ones."""
     lines = ["| trial | interactions | cost a task, by seed | settings other than before |", "|---|---|---|---|"]
     for one in sorted(trials, key=lambda one: (-one["steps"], one["cost"])):
-        changed = {key: value for key, value in one["settings"].items() if value != PRESENT[key]}
+        changed = {key: value for key, value in one["settings"].items() if value != EARLIER[key]}
         what = ", ".join(f"{key} {value}" for key, value in changed.items()) or "none"
         costs = ", ".join(f"{cost:.3f}" for cost in one["cost_by_seed"])
         lines.append(f"| {one['trial']} | {one['steps'] // 1000} k | {costs} | {what} |")
